@@ -1,0 +1,1 @@
+//! Operations to a bulk request's body.

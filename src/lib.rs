@@ -1,0 +1,17 @@
+//! Keeps an Elasticsearch alias equal to a PostgreSQL table.
+//!
+//! The rooms below stand in the order of the data's way: PostgreSQL bytes → row → document → bulk
+//! request → acknowledgement → position. A room may use those above it; only [`pipeline`] knows
+//! both ends. ARCHITECTURE.md has the map.
+
+pub mod value;
+pub mod change;
+pub mod postgres;
+pub mod document;
+pub mod elasticsearch;
+pub mod delivery;
+pub mod stop;
+pub mod observe;
+pub mod settings;
+pub mod pipeline;
+pub mod commands;
