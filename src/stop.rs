@@ -1,1 +1,180 @@
-//! stops
+//! The named stops: why the program ended, on which object, what to do, and its exit code.
+//!
+//! A stop is a trouble that does not heal by itself. What heals is retried and never comes here,
+//! except from a one-shot run that has used up its retries.
+
+use crate::change::{Lsn, Version};
+
+/// A reason to end that a person has to deal with. Its text is the message on the terminal.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// Something that is not foreseen, such as an answer that no version of a server should give.
+    #[error("{0}")]
+    Unexpected(String),
+    /// A setting that is missing, unknown, out of range, or does not fit the table.
+    #[error("{0}")]
+    Settings(String),
+    /// A one-shot run that reached its end, with documents that Elasticsearch refused.
+    #[error("{count} documents were refused and set aside in {index}; the first: key {key:?}: {reason}")]
+    DeadLetters {
+        /// How many.
+        count: u64,
+        /// Where they are.
+        index: String,
+        /// Key of the first one.
+        key: String,
+        /// Why it was refused.
+        reason: String,
+    },
+    /// A refused document, with `ES_CLIENT_RAISE_ERRORS=1`.
+    #[error("Elasticsearch refused the document with key {key:?}: {reason}. Everything before it is stored; correct the row or the mapping and start again, or let refused documents be set aside with ES_CLIENT_RAISE_ERRORS=0")]
+    Refused {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// A one-shot run that has tried as often as `ES_MAX_RETRIES` says.
+    #[error("gave up after {attempts} attempts: {cause}. The position is saved: start again to go on from there")]
+    RetriesExhausted {
+        /// How often it was tried.
+        attempts: u32,
+        /// What failed the last time.
+        cause: String,
+    },
+    /// PostgreSQL cannot be reached or refuses the login.
+    #[error("{0}")]
+    Postgres(String),
+    /// Elasticsearch cannot be reached or refuses the login.
+    #[error("{0}")]
+    Elasticsearch(String),
+    /// Something that must be so is not; nothing has been changed.
+    #[error("not ready to run:{}", listed(.0))]
+    Preconditions(Vec<Precondition>),
+    /// The slot is gone, or its WAL is.
+    #[error("replication slot {slot:?} is {state}: changes after {acknowledged} may be lost. Compare and rebuild: `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    SlotLost {
+        /// The slot.
+        slot: String,
+        /// `gone` or `invalidated (…)`.
+        state: String,
+        /// The last position that is stored.
+        acknowledged: Lsn,
+    },
+    /// Somebody moved the slot past what is stored.
+    #[error("replication slot {slot:?} is confirmed up to {confirmed}, but only {acknowledged} is stored: the changes between are gone. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    SlotAhead {
+        /// The slot.
+        slot: String,
+        /// What PostgreSQL was told.
+        confirmed: Lsn,
+        /// What is stored.
+        acknowledged: Lsn,
+    },
+    /// A slot of our name that our records do not know.
+    #[error("replication slot {slot:?} exists, but {why}. If nothing else uses it: `sync-es drop-slot`; otherwise choose another SYNC_ES_SLOT")]
+    ForeignSlot {
+        /// The slot.
+        slot: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// An index that this program did not make, or made from something else.
+    #[error("index {index:?} {why}. Its documents cannot be told apart from this table's: choose another ELASTICSEARCH_INDEX_NAME, or delete the index")]
+    ForeignIndex {
+        /// The index.
+        index: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// The index that the position belongs to is not the one that is there.
+    #[error("index {index:?} is {state}, but its position is stored up to {acknowledged}: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    IndexReplaced {
+        /// The index.
+        index: String,
+        /// `gone`, or another index of the same name.
+        state: String,
+        /// The stored position.
+        acknowledged: String,
+    },
+    /// The database is not the one that the index was made from.
+    #[error("the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    OtherDatabase {
+        /// System identifier and timeline in our records.
+        expected: String,
+        /// Those of the server.
+        found: String,
+    },
+    /// A document carries a version that no commit can have given it.
+    #[error("the document with key {key:?} in index {index:?} has version {stored}, above every version up to the WAL's end: another writer, or an index restored beside an older database. Rebuild into the next ELASTICSEARCH_INDEX_NAME")]
+    ForeignVersion {
+        /// Its key.
+        key: String,
+        /// The index.
+        index: String,
+        /// Its version.
+        stored: Version,
+    },
+    /// A column's type changed so that its documents would not fit the mapping.
+    #[error("the table changed: {0}. Rebuild into the next ELASTICSEARCH_INDEX_NAME")]
+    TableChanged(String),
+    /// The stream cannot be understood; going on would lose changes.
+    #[error("the replication stream cannot be gone on with: {0}")]
+    Stream(String),
+    /// Another instance has written our run metadata.
+    #[error("another instance of sync-es has taken over run metadata {0:?}; this one stops before it writes anything more")]
+    Fenced(String),
+}
+
+/// A thing that must be so before anything is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precondition {
+    /// What was looked at and what was found.
+    pub found: String,
+    /// The setting, statement or request that mends it.
+    pub mend: String,
+}
+
+impl Stop {
+    /// The process's exit code: one a kind of stop, the same in every version.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unexpected(_) => 1,
+            Self::Settings(_) => 2,
+            Self::DeadLetters { .. } => 3,
+            Self::Refused { .. } => 4,
+            Self::RetriesExhausted { .. } => 5,
+            Self::Postgres(_) => 10,
+            Self::Elasticsearch(_) => 11,
+            Self::Preconditions(_) => 12,
+            Self::SlotLost { .. } => 20,
+            Self::SlotAhead { .. } => 21,
+            Self::ForeignSlot { .. } => 22,
+            Self::ForeignIndex { .. } => 23,
+            Self::IndexReplaced { .. } => 24,
+            Self::OtherDatabase { .. } => 25,
+            Self::ForeignVersion { .. } => 26,
+            Self::TableChanged(_) => 27,
+            Self::Stream(_) => 28,
+            Self::Fenced(_) => 29,
+        }
+    }
+}
+
+fn listed(preconditions: &[Precondition]) -> String {
+    preconditions.iter().map(|one| format!("\n  - {}\n    {}", one.found, one.mend)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unmet_precondition_is_told_with_its_remedy() {
+        let one = |found: &str, mend: &str| Precondition { found: found.to_owned(), mend: mend.to_owned() };
+        let stop = Stop::Preconditions(vec![one("wal_level is replica", "ALTER SYSTEM SET wal_level = logical; restart"), one("b", "c")]);
+        assert_eq!(stop.to_string(), "not ready to run:\n  - wal_level is replica\n    ALTER SYSTEM SET wal_level = logical; restart\n  - b\n    c");
+        assert_eq!(stop.exit_code(), 12);
+    }
+}
