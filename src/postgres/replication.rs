@@ -1,0 +1,202 @@
+//! The replication connection: frames in, confirmed LSNs out.
+//!
+//! `pgwire-replication` is named in this file alone, behind [`Stream`], so that it can be replaced.
+//! It answers keepalives and sends status updates by itself, always with the LSN that was confirmed
+//! last, also while nobody reads; it confirms nothing on its own. `START_REPLICATION` gets 0/0: the
+//! server knows where the slot stands, and a position of ours ahead of it would silently skip.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pgwire_replication::{
+    PgWireError, ReplicationClient, ReplicationEvent,
+    config::{Publication, ReplicationConfig},
+};
+
+use super::{catalog::quoted, error::heals};
+use crate::change::Lsn;
+
+/// What the server sends, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A transaction begins; the server sends committed transactions only, in commit order.
+    Begin {
+        /// The LSN of its commit record.
+        commit: Lsn,
+        /// Its 32-bit transaction id.
+        xid: u32,
+    },
+    /// A pgoutput message other than Begin and Commit.
+    Message(Bytes),
+    /// The transaction is complete.
+    Commit {
+        /// The LSN of its commit record.
+        commit: Lsn,
+        /// The LSN just after it: what can be confirmed.
+        end: Lsn,
+    },
+    /// The server's sign of life.
+    Keepalive {
+        /// What it has decoded so far: all of it that concerns the publication has been sent.
+        wal_end: Lsn,
+    },
+}
+
+/// A replication connection that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {source}")]
+pub struct ReplicationError {
+    /// What was being done, on which object.
+    pub doing: String,
+    /// The client's error.
+    #[source]
+    pub source: PgWireError,
+}
+
+impl ReplicationError {
+    /// Whether trying again later can succeed without anybody doing something.
+    #[must_use]
+    pub fn heals(&self) -> bool {
+        match &self.source {
+            PgWireError::Io(_) | PgWireError::Task(_) => true,
+            PgWireError::Server(text) => sqlstate(text).is_none_or(heals),
+            _ => false,
+        }
+    }
+}
+
+/// The SQLSTATE that the client writes into its error text.
+fn sqlstate(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("SQLSTATE ")?;
+    rest.get(..5)
+}
+
+/// How often the server hears of us while nothing changes, at least. Far below any sane
+/// `wal_sender_timeout` (60 s by default).
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// Frames between the socket and us: enough to hide a task switch, few enough to bound memory.
+const BUFFERED_FRAMES: usize = 16;
+/// The largest message taken. A row cannot be larger than 1 GiB in PostgreSQL either; what is held
+/// is bounded by the window, of which such a row is a whole one.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// Where to connect to, as whom; made by [`super::connection`].
+pub type Endpoint = ReplicationConfig;
+
+/// A new slot and the snapshot that goes with it.
+pub struct NewSlot {
+    /// Every transaction that commits at or after this LSN will be streamed.
+    pub consistent_point: Lsn,
+    /// The name of the exported snapshot: it sees every transaction that committed before.
+    pub snapshot: String,
+    /// The session that holds the snapshot; it is gone when this is dropped.
+    _session: ReplicationClient,
+}
+
+/// Creates a logical slot and exports its snapshot (manual: "Streaming Replication Protocol",
+/// `CREATE_REPLICATION_SLOT`). Waits for transactions that are running.
+///
+/// # Errors
+/// The connection failed, the role may not, or a slot of the name exists (42710).
+pub async fn create_slot(endpoint: Endpoint, slot: &str) -> Result<NewSlot, ReplicationError> {
+    let failed = |source| ReplicationError { doing: format!("creating replication slot {slot}"), source };
+    let mut session = ReplicationClient::connect_gated(endpoint).await.map_err(failed)?;
+    // The form without parentheses is understood by every supported version.
+    let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", quoted(slot));
+    let rows = session.simple_query(&command).await.map_err(failed)?;
+    let text = |column: usize| {
+        let value = rows.first().and_then(|row| row.get(column)).and_then(Option::as_ref);
+        value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).ok_or_else(|| failed(PgWireError::Protocol(format!("no column {column} in the answer"))))
+    };
+    let point = text(1)?;
+    let consistent_point = point.parse().map_err(|_| failed(PgWireError::Protocol(format!("consistent point {point:?}"))))?;
+    Ok(NewSlot { consistent_point, snapshot: text(2)?, _session: session })
+}
+
+/// An open stream of a slot.
+pub struct Stream {
+    client: ReplicationClient,
+    slot: String,
+}
+
+impl Stream {
+    /// Starts streaming `publication` from where `slot` was last confirmed.
+    ///
+    /// # Errors
+    /// The connection failed, the slot is in use (55006, which heals), gone or invalidated.
+    pub async fn start(endpoint: Endpoint, slot: &str, publication: &str) -> Result<Self, ReplicationError> {
+        let failed = |source| ReplicationError { doing: format!("starting replication from slot {slot}"), source };
+        let mut config = endpoint
+            .with_start_lsn(pgwire_replication::Lsn::ZERO)
+            .with_binary(true)
+            .with_status_interval(STATUS_INTERVAL)
+            .with_buffer_size(BUFFERED_FRAMES)
+            .with_max_message_size(MESSAGE_BYTES_MAX);
+        slot.clone_into(&mut config.slot);
+        // The server splits the list as identifiers and folds their case unless quoted.
+        config.publication = Publication::from(quoted(publication));
+        let mut client = ReplicationClient::connect(config).await.map_err(failed)?;
+        client.wait_started().await.map_err(failed)?;
+        Ok(Self { client, slot: slot.to_owned() })
+    }
+
+    /// The next frame. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The connection ended, the slot was invalidated or the publication is gone.
+    pub async fn next(&mut self) -> Result<Frame, ReplicationError> {
+        loop {
+            let event = self.client.recv().await.map_err(|source| self.failed(source))?;
+            match event {
+                Some(ReplicationEvent::XLogData { data, .. }) => return Ok(Frame::Message(data)),
+                Some(ReplicationEvent::Begin { final_lsn, xid, .. }) => return Ok(Frame::Begin { commit: Lsn(final_lsn.0), xid }),
+                Some(ReplicationEvent::Commit { lsn, end_lsn, .. }) => return Ok(Frame::Commit { commit: Lsn(lsn.0), end: Lsn(end_lsn.0) }),
+                Some(ReplicationEvent::KeepAlive { wal_end, .. }) => return Ok(Frame::Keepalive { wal_end: Lsn(wal_end.0) }),
+                // Logical messages carry no row, and no stop LSN is asked for.
+                Some(ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. }) => {}
+                None => return Err(self.failed(PgWireError::Io(std::sync::Arc::new(std::io::ErrorKind::UnexpectedEof.into())))),
+            }
+        }
+    }
+
+    /// Tells the server that everything before `stored` will never be asked for again. It goes out
+    /// with the next status update. Only an LSN that is stored may be given.
+    pub fn confirm(&self, stored: Lsn) {
+        self.client.update_applied_lsn(pgwire_replication::Lsn::from_u64(stored.0));
+    }
+
+    /// Lets the last confirmation reach the server and ends the stream.
+    ///
+    /// # Errors
+    /// The connection broke before that; the server will send again what it did not hear of.
+    pub async fn close(mut self) -> Result<(), ReplicationError> {
+        let reported = tokio::time::Instant::now() + STATUS_INTERVAL + Duration::from_millis(100);
+        // Frames must be taken meanwhile, or the client does not get to its status update.
+        while let Ok(event) = tokio::time::timeout_at(reported, self.client.recv()).await {
+            event.map_err(|source| self.failed(source))?;
+        }
+        let slot = self.slot.clone();
+        self.client.shutdown().await.map_err(|source| ReplicationError { doing: format!("closing the stream of slot {slot}"), source })
+    }
+
+    fn failed(&self, source: PgWireError) -> ReplicationError {
+        ReplicationError { doing: format!("streaming from slot {}", self.slot), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> ReplicationError {
+        ReplicationError { doing: String::new(), source: PgWireError::Server(text.to_owned()) }
+    }
+
+    #[test]
+    fn a_slot_in_use_heals_and_a_missing_one_does_not() {
+        assert!(server("replication slot \"s\" is active for PID 7 (SQLSTATE 55006)").heals());
+        assert!(server("terminating connection due to administrator command (SQLSTATE 57P01)").heals());
+        assert!(!server("replication slot \"s\" does not exist (SQLSTATE 42704)").heals());
+        assert!(!server("cannot read from logical replication slot \"s\" (SQLSTATE 55000)").heals());
+    }
+}

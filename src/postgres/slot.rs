@@ -1,0 +1,163 @@
+//! The replication slot, and the barrier that stands in for its exported snapshot.
+//!
+//! A slot streams every transaction that commits at or after its consistent point; those before it
+//! must be in the snapshot. The exported snapshot sees exactly them. When it is gone (a resume, or a
+//! one-shot run that has no slot), an ordinary snapshot may miss a transaction whose commit is
+//! written but not yet visible. So the end of every transaction that could be meant is awaited:
+//! until `pg_snapshot_xmin` has passed an `xmax` read after the point was fixed.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, types::PgLsn};
+
+use super::Error;
+use crate::change::Lsn;
+
+/// A slot as `pg_replication_slots` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its output plugin; `None` for a physical slot.
+    pub plugin: Option<String>,
+    /// The database it belongs to.
+    pub database: Option<String>,
+    /// The process that streams from it.
+    pub active_pid: Option<i32>,
+    /// What was confirmed: changes before it are gone.
+    pub confirmed_flush: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+}
+
+/// Looks a slot up; `None` when there is none of that name.
+///
+/// # Errors
+/// The query failed.
+pub async fn look(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
+    let sql = "SELECT plugin::text, database::text, active_pid, confirmed_flush_lsn, wal_status
+        FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text";
+    let row = client.query_opt(sql, &[&name]).await.map_err(Error::doing(format!("looking up replication slot {name}")))?;
+    Ok(row.map(|row| Slot {
+        plugin: row.get(0),
+        database: row.get(1),
+        active_pid: row.get(2),
+        confirmed_flush: row.get::<_, Option<PgLsn>>(3).map(|lsn| Lsn(lsn.into())),
+        wal_status: row.get(4),
+    }))
+}
+
+/// Drops a slot that nobody streams from.
+///
+/// # Errors
+/// The slot is in use (55006), there is none (42704), or the role may not.
+pub async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
+    client
+        .execute("SELECT pg_catalog.pg_drop_replication_slot($1::text)", &[&name])
+        .await
+        .map(|_| ())
+        .map_err(Error::doing(format!("dropping replication slot {name}")))
+}
+
+/// The `xmax` of a snapshot taken now: every transaction that has begun is below it.
+///
+/// # Errors
+/// The query failed.
+pub async fn snapshot_xmax(client: &Client) -> Result<u64, Error> {
+    let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text";
+    transaction_id(client, sql).await
+}
+
+/// Waits until every transaction below `xmax` has ended, and so is visible or gone. Calls `waiting`
+/// now and then with the id it waits for.
+///
+/// # Errors
+/// The query failed.
+pub async fn barrier(client: &Client, xmax: u64, mut waiting: impl FnMut(u64)) -> Result<(), Error> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    const REPORT_EVERY: u32 = 100;
+    let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text";
+    let mut looks = 0_u32;
+    loop {
+        let xmin = transaction_id(client, sql).await?;
+        if xmin >= xmax {
+            return Ok(());
+        }
+        if looks.is_multiple_of(REPORT_EVERY) {
+            waiting(xmin);
+        }
+        looks += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits until the given transactions, taken from the stream, are visible to the next statement. A
+/// commit reaches the stream when it is written; it becomes visible a moment later, with
+/// synchronous replication an unbounded one.
+///
+/// # Errors
+/// The query failed.
+pub async fn until_visible(client: &Client, xids: &[u32]) -> Result<(), Error> {
+    const PAUSE: Duration = Duration::from_millis(2);
+    let sql = "SELECT pg_catalog.pg_current_snapshot()::text";
+    loop {
+        let row = client.query_one(sql, &[]).await.map_err(Error::doing("reading the current snapshot"))?;
+        let snapshot = Snapshot::parse(row.get(0));
+        if snapshot.is_some_and(|snapshot| xids.iter().all(|&xid| snapshot.sees(xid))) {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn transaction_id(client: &Client, sql: &str) -> Result<u64, Error> {
+    let row = client.query_one(sql, &[]).await.map_err(Error::doing("reading the current snapshot"))?;
+    Ok(row.get::<_, &str>(0).parse().unwrap_or_default())
+}
+
+/// `pg_snapshot` in its text form `xmin:xmax:xip,…` (manual: "Transaction ID and Snapshot
+/// Information Functions").
+#[derive(Debug, PartialEq, Eq)]
+struct Snapshot {
+    xmin: u64,
+    xmax: u64,
+    running: Vec<u64>,
+}
+
+impl Snapshot {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let mut number = || parts.next()?.parse().ok();
+        let (xmin, xmax) = (number()?, number()?);
+        let running = parts.next()?.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self { xmin, xmax, running })
+    }
+
+    /// Whether a committed transaction is visible, by the 32 bits of its id that the stream has. It
+    /// is at most 2^31 away from `xmax`, as PostgreSQL does not let ids grow further apart.
+    fn sees(&self, xid: u32) -> bool {
+        let ahead = xid.wrapping_sub(u32::try_from(self.xmax & 0xFFFF_FFFF).unwrap_or_default()).cast_signed();
+        let id = self.xmax.saturating_add_signed(ahead.into());
+        id < self.xmin || (id < self.xmax && !self.running.contains(&id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_sees_what_has_ended_before_it() {
+        let snapshot = Snapshot::parse("10:20:10,14").unwrap();
+        assert!(snapshot.sees(9) && snapshot.sees(11) && snapshot.sees(19));
+        assert!(!snapshot.sees(10) && !snapshot.sees(14) && !snapshot.sees(20) && !snapshot.sees(1000));
+        assert_eq!(Snapshot::parse("5:5:"), Some(Snapshot { xmin: 5, xmax: 5, running: vec![] }));
+        assert_eq!(Snapshot::parse("5:x:"), None);
+    }
+
+    #[test]
+    fn ids_are_compared_across_a_wraparound_of_their_32_bits() {
+        let epoch = 1_u64 << 32;
+        let snapshot = Snapshot { xmin: epoch + 5, xmax: epoch + 5, running: vec![] };
+        assert!(snapshot.sees(4) && snapshot.sees(u32::MAX));
+        assert!(!snapshot.sees(5) && !snapshot.sees(6));
+    }
+}
