@@ -1,0 +1,58 @@
+//! What ends an attempt: a trouble that heals, after which the same is tried again from the stored
+//! position, or a named stop.
+
+use crate::{
+    delivery::LaneEnded,
+    elasticsearch,
+    postgres::{self, ReplicationError, TransactionError},
+    stop::Stop,
+};
+
+/// Why an attempt ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// A person has to deal with it.
+    Stop(Stop),
+    /// Trying again from the stored position is right.
+    Heals(String),
+    /// A lane has ended; its own result says why.
+    Lane,
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<LaneEnded> for Failure {
+    fn from(_: LaneEnded) -> Self {
+        Self::Lane
+    }
+}
+
+impl From<postgres::Error> for Failure {
+    fn from(error: postgres::Error) -> Self {
+        let text = format!("PostgreSQL: {error}");
+        if error.heals() { Self::Heals(text) } else { Self::Stop(Stop::Postgres(text)) }
+    }
+}
+
+impl From<ReplicationError> for Failure {
+    fn from(error: ReplicationError) -> Self {
+        let text = format!("PostgreSQL: {error}");
+        if error.heals() { Self::Heals(text) } else { Self::Stop(Stop::Postgres(text)) }
+    }
+}
+
+impl From<elasticsearch::Error> for Failure {
+    fn from(error: elasticsearch::Error) -> Self {
+        if error.heals() { Self::Heals(error.to_string()) } else { Self::Stop(Stop::Elasticsearch(error.to_string())) }
+    }
+}
+
+impl From<TransactionError> for Failure {
+    fn from(error: TransactionError) -> Self {
+        Self::Stop(Stop::Stream(error.to_string()))
+    }
+}

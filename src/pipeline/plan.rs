@@ -1,0 +1,248 @@
+//! What is to be done, from the facts of both ends and the last run's record? Begin, resume the
+//! snapshot, go on with the stream, or stop and say why. Pure: every rule about when a position may
+//! be trusted stands here, and nowhere else.
+
+use crate::{
+    change::{Lsn, Windows},
+    elasticsearch::{
+        index::Look,
+        records::{Phase, Run},
+    },
+    postgres::{
+        catalog::{KeyFacts, Publication, Server, Table, create_publication_sql},
+        slot::Slot,
+    },
+    stop::{Precondition, Stop},
+};
+
+/// How the program was asked to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Snapshot, then tail until stopped.
+    Continuous,
+    /// Snapshot only: no slot, no logical WAL.
+    OneShot,
+}
+
+/// The names that the settings give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The key column.
+    pub key: String,
+    /// The publication.
+    pub publication: String,
+    /// The replication slot.
+    pub slot: String,
+    /// The concrete index.
+    pub index: String,
+    /// The alias.
+    pub alias: String,
+}
+
+/// What was found at both ends.
+#[derive(Debug)]
+pub struct Facts {
+    /// How to run.
+    pub mode: Mode,
+    /// The settings' names.
+    pub names: Names,
+    /// The database that the connection is to.
+    pub database: String,
+    /// PostgreSQL.
+    pub server: Server,
+    /// The table.
+    pub table: Table,
+    /// A digest of its published columns.
+    pub fingerprint: String,
+    /// What makes its key fit.
+    pub key: KeyFacts,
+    /// The publication, if there is one.
+    pub publication: Option<Publication>,
+    /// The slot, if there is one.
+    pub slot: Option<Slot>,
+    /// The index, if there is one.
+    pub index: Option<Look>,
+    /// The latest run of this mode into this index.
+    pub run: Option<Run>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// A snapshot from the first row.
+    Begin {
+        /// The slot is left over from a beginning that did not get further, or its snapshot was
+        /// overtaken by a rewrite of the table: it is dropped and made anew.
+        drop_slot: bool,
+    },
+    /// The snapshot goes on after the last acknowledged key.
+    Resume,
+    /// The snapshot is complete; the stream goes on.
+    Tail,
+}
+
+/// The oldest server that sends binary values in pgoutput.
+const SERVER_VERSION_MIN: u32 = 140_000;
+
+/// What has to be mended before anything is changed; empty when nothing has to.
+#[must_use]
+pub fn preconditions(facts: &Facts) -> Vec<Precondition> {
+    let mut unmet = Vec::new();
+    let mut need = |met: bool, found: String, mend: String| {
+        if !met {
+            unmet.push(Precondition { found, mend });
+        }
+    };
+    let (server, table, names) = (&facts.server, &facts.table, &facts.names);
+    let name = table.quoted();
+    let key = names.key.as_str();
+    need(server.version >= SERVER_VERSION_MIN, format!("PostgreSQL {} is older than 14", server.version / 10_000), "upgrade PostgreSQL".to_owned());
+    need(table.is_table, format!("{name} is not an ordinary or partitioned table"), "name a table in POSTGRES_TABLE".to_owned());
+    need(table.may_select, format!("the role may not read {name}"), format!("GRANT SELECT ON {name} TO CURRENT_ROLE;  -- as its owner, naming the role"));
+    need(!table.row_security, format!("row security hides rows of {name} from the role"), "ALTER ROLE … BYPASSRLS;  -- for the role that sync-es connects as".to_owned());
+    let column = table.columns.iter().find(|column| column.name == key);
+    need(column.is_some(), format!("{name} has no column {key:?} (or it is generated)"), "name the key column in POSTGRES_KEY_COLUMN".to_owned());
+    let not_null = column.is_none_or(|column| column.not_null);
+    need(not_null, format!("key column {key:?} of {name} may be NULL"), format!("ALTER TABLE {name} ALTER COLUMN \"{key}\" SET NOT NULL"));
+    let unique = column.is_none() || facts.key.unique_index.is_some();
+    need(unique, format!("{name} has no unique index on {key:?} alone"), format!("ALTER TABLE {name} ADD PRIMARY KEY (\"{key}\")"));
+    if facts.mode == Mode::Continuous {
+        unmet.extend(continuous_preconditions(facts));
+    }
+    unmet
+}
+
+fn continuous_preconditions(facts: &Facts) -> Vec<Precondition> {
+    let mut unmet = Vec::new();
+    let mut need = |met: bool, found: String, mend: String| {
+        if !met {
+            unmet.push(Precondition { found, mend });
+        }
+    };
+    let (server, table, names) = (&facts.server, &facts.table, &facts.names);
+    let name = table.quoted();
+    need(!server.in_recovery, "PostgreSQL is a standby".to_owned(), "connect to the primary (target_session_attrs=read-write)".to_owned());
+    let logical = server.wal_level == "logical";
+    need(logical, format!("wal_level is {}", server.wal_level), "ALTER SYSTEM SET wal_level = logical;  -- and restart PostgreSQL; or run with --snapshot-only".to_owned());
+    need(server.may_replicate, "the role may not replicate".to_owned(), "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as".to_owned());
+    let identity = format!("the replica identity of {name} does not include the key {:?}: deletes could not be told", names.key);
+    let index = facts.key.unique_index.clone().unwrap_or_else(|| "…".to_owned());
+    need(facts.key.in_replica_identity || facts.key.unique_index.is_none(), identity, format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index}"));
+    if let Some(publication) = &facts.publication {
+        let quoted = crate::postgres::catalog::quoted(&names.publication);
+        let anew = || format!("DROP PUBLICATION {quoted}; {}", create_publication_sql(&names.publication, table));
+        need(publication.table.is_some(), format!("publication {quoted} does not publish {name} under its own name"), format!("ALTER PUBLICATION {quoted} ADD TABLE {name};  -- for a partitioned table also: SET (publish_via_partition_root = true)"));
+        need(publication.all_operations, format!("publication {quoted} does not publish all of insert, update, delete and truncate"), format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"));
+        let columns = publication.table.as_ref().and_then(|table| table.columns.as_ref());
+        let has_key = columns.is_none_or(|columns| columns.contains(&names.key));
+        need(has_key, format!("publication {quoted} leaves out the key {:?}", names.key), anew());
+    }
+    unmet
+}
+
+/// What to do.
+///
+/// # Errors
+/// The stored position cannot be trusted, or something else stands under our names.
+pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
+    check_index(facts)?;
+    match (facts.mode, &facts.run) {
+        (Mode::OneShot, Some(run)) if run.phase == Phase::Snapshot && same_index(facts, run) && same_table(facts, run) => Ok(Plan::Resume),
+        (Mode::OneShot, _) => Ok(Plan::Begin { drop_slot: false }),
+        (Mode::Continuous, Some(run)) if run.phase == Phase::Preparing => {
+            own_slot(facts)?;
+            Ok(Plan::Begin { drop_slot: facts.slot.is_some() })
+        }
+        (Mode::Continuous, Some(run)) => go_on(facts, run),
+        (Mode::Continuous, None) => match &facts.slot {
+            None => Ok(Plan::Begin { drop_slot: false }),
+            Some(_) => Err(foreign_slot(facts, "no run into this index knows it")),
+        },
+    }
+}
+
+/// A continuous run that has got as far as its slot.
+fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
+    let acknowledged = run.acknowledged_lsn.or(run.consistent_point).unwrap_or_default();
+    same_cluster(facts, &run.system_identifier, run.timeline)?;
+    own_slot(facts)?;
+    let slot = facts.names.slot.clone();
+    let lost = |state: String| Err(Stop::SlotLost { slot: slot.clone(), state, acknowledged });
+    let Some(found) = &facts.slot else { return lost("gone".to_owned()) };
+    if found.wal_status.as_deref() == Some("lost") {
+        return lost("invalidated (its WAL was removed: see max_slot_wal_keep_size)".to_owned());
+    }
+    if let Some(confirmed) = found.confirmed_flush.filter(|&confirmed| confirmed > acknowledged) {
+        return Err(Stop::SlotAhead { slot, confirmed, acknowledged });
+    }
+    if !same_index(facts, run) {
+        return Err(index_replaced(facts, acknowledged));
+    }
+    match run.phase {
+        Phase::Snapshot if !same_table(facts, run) => Ok(Plan::Begin { drop_slot: true }),
+        Phase::Snapshot => Ok(Plan::Resume),
+        _ => Ok(Plan::Tail),
+    }
+}
+
+/// What stands under the index's name must be ours, of this table, with this version scheme.
+fn check_index(facts: &Facts) -> Result<(), Stop> {
+    let Some(index) = &facts.index else { return Ok(()) };
+    let foreign = |why: String| Err(Stop::ForeignIndex { index: index.index.clone(), why });
+    let Some(meta) = &index.meta else { return foreign("was not made by sync-es".to_owned()) };
+    same_cluster(facts, &meta.system_identifier, meta.timeline)?;
+    let (schema, name) = (&meta.relation.schema, &meta.relation.name);
+    if meta.relation.oid != facts.table.oid {
+        return foreign(format!("was made from table {schema}.{name} with oid {}, not {}", meta.relation.oid, facts.table.oid));
+    }
+    if meta.key_column != facts.names.key {
+        return foreign(format!("was made with key column {:?}, not {:?}", meta.key_column, facts.names.key));
+    }
+    if meta.version_scheme != Windows::SCHEME {
+        return foreign(format!("was made with version scheme {:?}, not {:?}", meta.version_scheme, Windows::SCHEME));
+    }
+    Ok(())
+}
+
+fn same_cluster(facts: &Facts, system_identifier: &str, timeline: u32) -> Result<(), Stop> {
+    let server = &facts.server;
+    if server.system_identifier == system_identifier && server.timeline == timeline {
+        return Ok(());
+    }
+    let told = |system: &str, timeline: u32| format!("cluster {system} on timeline {timeline}");
+    Err(Stop::OtherDatabase { expected: told(system_identifier, timeline), found: told(&server.system_identifier, server.timeline) })
+}
+
+fn same_index(facts: &Facts, run: &Run) -> bool {
+    facts.index.as_ref().is_some_and(|index| run.index_uuid.as_deref() == Some(&index.uuid))
+}
+
+/// Neither rewritten nor of other columns since the snapshot began: a snapshot that is older than a
+/// rewrite reads no rows, and its rows would have another shape.
+fn same_table(facts: &Facts, run: &Run) -> bool {
+    run.storage == facts.table.storage && run.relation_fingerprint == facts.fingerprint
+}
+
+fn index_replaced(facts: &Facts, acknowledged: Lsn) -> Stop {
+    let state = match &facts.index {
+        None => "gone".to_owned(),
+        Some(index) => format!("another one of the same name (UUID {})", index.uuid),
+    };
+    Stop::IndexReplaced { index: facts.names.index.clone(), state, acknowledged: acknowledged.to_string() }
+}
+
+/// The slot must be one that pgoutput of this database can be streamed from.
+fn own_slot(facts: &Facts) -> Result<(), Stop> {
+    let Some(slot) = &facts.slot else { return Ok(()) };
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        return Err(foreign_slot(facts, "it is not a logical slot of pgoutput"));
+    }
+    if slot.database.as_deref() != Some(facts.database.as_str()) {
+        return Err(foreign_slot(facts, "it belongs to another database"));
+    }
+    Ok(())
+}
+
+fn foreign_slot(facts: &Facts, why: &str) -> Stop {
+    Stop::ForeignSlot { slot: facts.names.slot.clone(), why: why.to_owned() }
+}

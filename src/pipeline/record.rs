@@ -1,0 +1,76 @@
+//! The run's own record, kept in Elasticsearch beside the data: it is stored before anything that
+//! rests on it is done, and confirmed to nobody before it is stored.
+
+use std::time::Duration;
+
+use super::Failure;
+use crate::{
+    delivery::Retry,
+    elasticsearch::records::{RecordsError, Run, Runs},
+    stop::Stop,
+};
+
+/// The record and the way to store it.
+#[derive(Debug)]
+pub struct Record {
+    runs: Runs,
+    retry: Retry,
+    /// What is stored next.
+    pub run: Run,
+}
+
+impl Record {
+    /// A record to be stored through `runs`.
+    #[must_use]
+    pub fn new(runs: Runs, run: Run, retry: Retry) -> Self {
+        Self { runs, retry, run }
+    }
+
+    /// Stores the record; tries again while the trouble is one that heals, as often as the retry
+    /// settings say.
+    ///
+    /// # Errors
+    /// Another instance has written it, or it cannot be stored.
+    pub async fn store(&mut self) -> Result<(), Failure> {
+        let mut attempt = 0;
+        loop {
+            let error = match self.runs.save(&mut self.run).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let failure = Failure::from(error);
+            let Failure::Heals(trouble) = failure else { return Err(failure) };
+            attempt += 1;
+            let Some(wait) = self.retry.wait(attempt) else {
+                return Err(Stop::RetriesExhausted { attempts: attempt, cause: format!("storing run metadata: {trouble}") }.into());
+            };
+            tracing::warn!(trouble, attempt, wait_seconds = wait.as_secs_f64(), "run metadata could not be stored, trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Stores the record once; a trouble that heals is left to the next time.
+    ///
+    /// # Errors
+    /// Another instance has written it.
+    pub async fn store_if_possible(&mut self) -> Result<(), Failure> {
+        match self.runs.save(&mut self.run).await.map_err(Failure::from) {
+            Err(Failure::Heals(trouble)) => tracing::warn!(trouble, "run metadata could not be stored now"),
+            other => other?,
+        }
+        Ok(())
+    }
+}
+
+impl From<RecordsError> for Failure {
+    fn from(error: RecordsError) -> Self {
+        match error {
+            RecordsError::Fenced { .. } => Self::Stop(Stop::Fenced(error.to_string())),
+            error if error.heals() => Self::Heals(error.to_string()),
+            error => Self::Stop(Stop::Elasticsearch(error.to_string())),
+        }
+    }
+}
+
+/// How often a moving position is stored: what a crash repeats is bounded by it.
+pub const STORE_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,0 +1,61 @@
+//! Rows with an out-of-line value that an UPDATE did not bring: read again, whole, by key.
+//!
+//! What is read may be newer than the change; then the newer change is still to come and writes its
+//! own version. It is never older: the read waits until the change's transaction is visible. A row
+//! that is gone needs no write, as its delete is still to come.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Failure, table::CurrentTable};
+use crate::{
+    change::{Key, Row},
+    document::Layout,
+    postgres::{self, rows, slot},
+};
+
+/// A row that lacks values: its key, and the transaction that changed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Whose row.
+    pub key: Key,
+    /// The 32-bit transaction id.
+    pub xid: u32,
+}
+
+/// Rows by key, all of one look of the table.
+#[derive(Debug)]
+pub struct Refilled {
+    /// How the rows become documents.
+    pub layout: Arc<Layout>,
+    /// Those that still exist.
+    pub rows: HashMap<Key, Row>,
+}
+
+/// Reads the rows as they are now.
+///
+/// # Errors
+/// PostgreSQL cannot be asked, or the table has changed so that no document can be made of it.
+pub async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<Refilled, Failure> {
+    let mut xids: Vec<u32> = missing.iter().map(|missing| missing.xid).collect();
+    xids.sort_unstable();
+    xids.dedup();
+    slot::until_visible(table.client(), &xids).await?;
+    let mut keys: Vec<Key> = missing.iter().map(|missing| missing.key.clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let look = table.look().await?;
+    match read(table, &look, &keys).await {
+        // A column went since the table was looked at: look again, once.
+        Err(error) if error.is_undefined_column() => {
+            let look = table.look_again().await?;
+            Ok(read(table, &look, &keys).await?)
+        }
+        refilled => Ok(refilled?),
+    }
+}
+
+async fn read(table: &CurrentTable, look: &super::table::Look, keys: &[Key]) -> Result<Refilled, postgres::Error> {
+    let rows = rows::by_keys(table.client(), &look.query, keys).await?;
+    let rows = rows.into_iter().filter_map(|row| Some((row.key().ok()?, row))).collect();
+    Ok(Refilled { layout: look.layout.clone(), rows })
+}

@@ -1,0 +1,124 @@
+//! The table as it is now, and as the stream describes it: relation, layout, query.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+
+use super::Failure;
+use crate::{
+    change::{Column, Relation},
+    document::{Layout, Shape},
+    postgres::{
+        self, RelationMessage,
+        catalog::{self, Server, Table},
+        rows::Query,
+        types,
+    },
+    stop::Stop,
+    value::Type,
+};
+
+/// Finds the table and makes documents of it; shared by the stream and the re-read.
+#[derive(Debug)]
+pub struct CurrentTable {
+    client: Arc<Client>,
+    shape: Shape,
+    key: String,
+    publication: Option<String>,
+    server: Server,
+    look: Mutex<Arc<Look>>,
+}
+
+/// The table at one moment.
+#[derive(Debug)]
+pub struct Look {
+    /// Facts from the catalog.
+    pub table: Table,
+    /// Its columns with their types.
+    pub relation: Arc<Relation>,
+    /// How its rows become documents.
+    pub layout: Arc<Layout>,
+    /// How its rows are asked for.
+    pub query: Query,
+}
+
+impl CurrentTable {
+    /// Looks at the table for the first time. `publication` tells which columns and rows count; for
+    /// a run without one, all do.
+    ///
+    /// # Errors
+    /// The catalog cannot be read, a type cannot travel, or the shape does not fit.
+    pub async fn new(client: Arc<Client>, server: Server, table: Table, key: &str, shape: Shape, publication: Option<&str>) -> Result<Self, Failure> {
+        let publication = publication.map(str::to_owned);
+        let look = look(&client, &server, table, key, &shape, publication.as_deref()).await?;
+        Ok(Self { client, shape, key: key.to_owned(), publication, server, look: Mutex::new(Arc::new(look)) })
+    }
+
+    /// The session that the table is looked at through.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The latest look.
+    pub async fn look(&self) -> Arc<Look> {
+        self.look.lock().await.clone()
+    }
+
+    /// Looks again.
+    ///
+    /// # Errors
+    /// As for the first look; also when the table is gone.
+    pub async fn look_again(&self) -> Result<Arc<Look>, Failure> {
+        let mut current = self.look.lock().await;
+        let Table { oid, schema, name, .. } = &current.table;
+        let table = catalog::table(&self.client, schema, name).await?.filter(|table| table.oid == *oid);
+        let table = table.ok_or_else(|| Stop::TableChanged(format!("{schema}.{name} was dropped or made anew")))?;
+        let again = look(&self.client, &self.server, table, &self.key, &self.shape, self.publication.as_deref()).await?;
+        *current = Arc::new(again);
+        Ok(current.clone())
+    }
+
+    /// The relation as the stream describes it, which may be older than the catalog.
+    ///
+    /// # Errors
+    /// A type is gone or cannot travel, the key is not sent, or the shape does not fit.
+    pub async fn described(&self, message: &RelationMessage) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
+        let key = message.columns.iter().find(|column| column.name == self.key);
+        if !key.is_some_and(|key| key.identity) {
+            let why = format!("{}.{} no longer sends its key {:?} with updates and deletes (replica identity)", message.schema, message.name, self.key);
+            return Err(Stop::TableChanged(why).into());
+        }
+        let columns = message.columns.iter().map(|column| (column.name.clone(), column.type_oid)).collect();
+        let names = (message.oid, message.schema.as_str(), message.name.as_str());
+        bind(&self.client, names, columns, &self.key, &self.shape).await
+    }
+}
+
+async fn look(client: &Client, server: &Server, table: Table, key: &str, shape: &Shape, publication: Option<&str>) -> Result<Look, Failure> {
+    let published = match publication {
+        Some(name) => catalog::publication(client, server, name, &table).await?.and_then(|publication| publication.table),
+        None => None,
+    };
+    let list = published.as_ref().and_then(|published| published.columns.as_ref());
+    let columns = table.columns.iter().filter(|column| list.is_none_or(|list| list.contains(&column.name)));
+    let columns = columns.map(|column| (column.name.clone(), column.type_oid)).collect();
+    let (relation, layout) = bind(client, (table.oid, &table.schema, &table.name), columns, key, shape).await?;
+    let query = Query::new(relation.clone(), published.and_then(|published| published.row_filter));
+    Ok(Look { table, relation, layout, query })
+}
+
+async fn bind(client: &Client, (oid, schema, name): (u32, &str, &str), columns: Vec<(String, u32)>, key: &str, shape: &Shape) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
+    let oids: Vec<u32> = columns.iter().map(|(_, oid)| *oid).collect();
+    let resolved: HashMap<u32, Arc<Type>> = types::resolve(client, &oids).await?;
+    let columns = columns.into_iter().map(|(column, oid)| {
+        let ty = resolved.get(&oid).cloned();
+        ty.map(|ty| Column { name: column.clone(), ty }).ok_or_else(|| Stop::TableChanged(format!("the type of column {column:?} (oid {oid}) is gone")))
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let key = columns.iter().position(|column| column.name == key).ok_or_else(|| Stop::Settings(format!("{schema}.{name} has no column {key:?}: name the key column in POSTGRES_KEY_COLUMN")))?;
+    let relation = Relation { oid, schema: schema.to_owned(), name: name.to_owned(), columns, key };
+    let layout = shape.bind(&relation).map_err(|error| Stop::Settings(error.to_string()))?;
+    Ok((Arc::new(relation), Arc::new(layout)))
+}
