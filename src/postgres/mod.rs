@@ -1,1 +1,5 @@
 //! postgres
+
+mod types;
+
+pub use types::{ResolveError, resolve};
