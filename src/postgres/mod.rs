@@ -1,11 +1,16 @@
 //! Everything that is asked of PostgreSQL: facts, rows by cursor, the replication stream.
 
-mod catalog;
+pub mod catalog;
+mod error;
 mod pgoutput;
 mod replication;
-mod rows;
-mod slot;
+pub mod rows;
+pub mod slot;
 mod transaction;
+mod types;
 
-pub use pgoutput::{Message, OldTuple, PgoutputError, RelationMessage};
+pub use error::Error;
+pub use pgoutput::{ColumnMessage, Message, OldTuple, PgoutputError, RelationMessage};
+pub use replication::{Endpoint, Frame, NewSlot, ReplicationError, Stream, create_slot};
 pub use transaction::{Assembler, Step, TransactionError};
+pub use types::{ResolveError, resolve};
