@@ -42,7 +42,7 @@ impl Query {
     pub fn new(relation: Arc<Relation>, row_filter: Option<String>) -> Self {
         let columns = relation.columns.iter().map(|column| {
             // A type without a send function travels as text on both paths.
-            let cast = if column.ty.is_sent_as_text() { "::pg_catalog.text" } else { "" };
+            let cast = if column.ty.sent_as_text() { "::pg_catalog.text" } else { "" };
             format!("{}{cast}", quoted(&column.name))
         });
         let columns = columns.collect::<Vec<_>>().join(", ");
@@ -172,7 +172,7 @@ impl Packer {
         let start = self.chunk.len();
         self.chunk.extend_from_slice(raw);
         let range = start..self.chunk.len();
-        if self.relation.columns[column].ty.is_sent_as_text() { Cell::Text(range) } else { Cell::Binary(range) }
+        if self.relation.columns[column].ty.sent_as_text() { Cell::Text(range) } else { Cell::Binary(range) }
     }
 }
 
