@@ -9,6 +9,7 @@ use super::{
     declaration::InvalidVectors,
     json,
     layout::{Content, Form, Layout, Leaf, Node},
+    value::ValueWriter,
     vector::{self, VectorFault},
 };
 use crate::{
@@ -66,11 +67,15 @@ impl Layout {
         let mut writer = Writer {
             layout: self,
             row,
-            out,
-            encoded: Encoded::default(),
+            json: ValueWriter {
+                out,
+                floats_dropped: 0,
+            },
+            vectors_dropped: 0,
+            points_dropped: 0,
         };
         match writer.object(&self.nodes) {
-            Ok(_) => Ok(writer.encoded),
+            Ok(_) => Ok(writer.encoded()),
             Err(error) => {
                 out.truncate(start);
                 Err(error)
@@ -83,18 +88,29 @@ impl Layout {
 struct Writer<'a> {
     layout: &'a Layout,
     row: &'a Row,
-    out: &'a mut Vec<u8>,
-    encoded: Encoded,
+    json: ValueWriter<'a>,
+    vectors_dropped: u32,
+    points_dropped: u32,
 }
 
 impl<'a> Writer<'a> {
+    fn encoded(&self) -> Encoded {
+        Encoded {
+            vectors_dropped: self.vectors_dropped,
+            points_dropped: self.points_dropped,
+            floats_dropped: self.json.floats_dropped,
+        }
+    }
+
     /// Writes an object; false when no field of it has a value.
     fn object(&mut self, nodes: &[Node]) -> Result<bool, EncodeError> {
-        self.out.push(b'{');
+        self.json.out.push(b'{');
         let mut empty = true;
         for node in nodes {
-            let start = self.out.len();
-            self.out.extend_from_slice(&node.key[usize::from(empty)..]);
+            let start = self.json.out.len();
+            self.json
+                .out
+                .extend_from_slice(&node.key[usize::from(empty)..]);
             let has_value = match &node.content {
                 Content::Object(nodes) => self.object(nodes)?,
                 Content::Column(leaf) => self.column(leaf)?,
@@ -106,10 +122,10 @@ impl<'a> Writer<'a> {
             if has_value {
                 empty = false;
             } else {
-                self.out.truncate(start);
+                self.json.out.truncate(start);
             }
         }
-        self.out.push(b'}');
+        self.json.out.push(b'}');
         Ok(!empty)
     }
 
@@ -121,15 +137,15 @@ impl<'a> Writer<'a> {
             (Form::Vector { dimensions }, _) => {
                 return self.vector(&value, leaf.column, dimensions);
             }
-            (Form::String, _) => self.string(&value),
+            (Form::String, _) => self.json.string(&value),
             (Form::Natural { jsonb: true, wrap }, Value::Json(text)) => {
-                self.json(text, wrap, json::write_jsonb);
+                self.json.json(text, wrap, json::write_jsonb);
             }
             (Form::Natural { wrap, .. }, _) => {
-                let dropped = self.encoded.floats_dropped;
-                self.natural(&value, wrap);
+                let dropped = self.json.floats_dropped;
+                self.json.natural(&value, wrap);
                 let is_scalar = matches!(value, Value::Float4(_) | Value::Float8(_));
-                return Ok(!is_scalar || self.encoded.floats_dropped == dropped);
+                return Ok(!is_scalar || self.json.floats_dropped == dropped);
             }
         }
         Ok(true)
@@ -144,103 +160,6 @@ impl<'a> Writer<'a> {
             })
     }
 
-    /// Writes a value as its type's JSON form.
-    fn natural(&mut self, value: &Value<'_>, wrap: bool) {
-        match value {
-            Value::Null => self.out.extend_from_slice(b"null"),
-            Value::Bool(flag) => self.out.extend_from_slice(bool_text(*flag)),
-            Value::Int(number) => json::write_int(self.out, *number),
-            Value::Float4(float) => self.float(*float),
-            Value::Float8(float) => self.float(*float),
-            Value::Decimal(text) => json::write_string(self.out, text),
-            Value::Text(text) => json::write_string(self.out, text),
-            Value::Json(text) => self.json(text, wrap, json::write_json),
-            Value::Floats(floats) => self.list(*floats, Self::float),
-            Value::Array(items) => self.list(items, |writer, item| writer.natural(item, wrap)),
-            Value::Object(members) => {
-                for (index, (name, member)) in members.iter().enumerate() {
-                    self.out.push(if index == 0 { b'{' } else { b',' });
-                    json::write_string(self.out, name);
-                    self.out.push(b':');
-                    self.natural(member, wrap);
-                }
-                if members.is_empty() {
-                    self.out.push(b'{');
-                }
-                self.out.push(b'}');
-            }
-        }
-    }
-
-    /// Writes a value as one string, an array as an array of strings.
-    fn string(&mut self, value: &Value<'_>) {
-        match value {
-            Value::Null => self.out.extend_from_slice(b"null"),
-            Value::Json(text) => json::write_string(self.out, text),
-            Value::Decimal(_) | Value::Text(_) => self.natural(value, false),
-            Value::Float4(float) => self.float_string(*float),
-            Value::Float8(float) => self.float_string(*float),
-            Value::Floats(floats) => self.list(*floats, Self::float_string),
-            Value::Array(items) => self.list(items, |writer, item| writer.string(item)),
-            Value::Bool(_) | Value::Int(_) => {
-                self.out.push(b'"');
-                self.natural(value, false);
-                self.out.push(b'"');
-            }
-            Value::Object(_) => {
-                let start = self.out.len();
-                self.natural(value, false);
-                let object = String::from_utf8_lossy(&self.out[start..]).into_owned();
-                self.out.truncate(start);
-                json::write_string(self.out, &object);
-            }
-        }
-    }
-
-    fn list<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Self, T)) {
-        self.out.push(b'[');
-        for (index, item) in items.into_iter().enumerate() {
-            if index > 0 {
-                self.out.push(b',');
-            }
-            write(self, item);
-        }
-        self.out.push(b']');
-    }
-
-    /// Writes a float; `null`, counted, when JSON has no number for it.
-    fn float<F: zmij::Float + Into<f64>>(&mut self, float: F) {
-        if !json::write_float(self.out, float) {
-            self.out.extend_from_slice(b"null");
-            self.encoded.floats_dropped += 1;
-        }
-    }
-
-    /// Writes a float as a string, which has a form for each, as PostgreSQL prints it.
-    fn float_string<F: zmij::Float + Into<f64> + Copy>(&mut self, float: F) {
-        self.out.push(b'"');
-        if !json::write_float(self.out, float) {
-            let float: f64 = float.into();
-            self.out.extend_from_slice(match float {
-                f64::INFINITY => b"Infinity",
-                f64::NEG_INFINITY => b"-Infinity",
-                _ => b"NaN",
-            });
-        }
-        self.out.push(b'"');
-    }
-
-    /// Writes JSON text; what is no object stands in one when the field takes objects alone.
-    fn json(&mut self, text: &str, wrap: bool, write: fn(&mut Vec<u8>, &str)) {
-        if wrap && !json::is_object(text) {
-            self.out.extend_from_slice(b"{\"value\":");
-            write(self.out, text);
-            self.out.push(b'}');
-        } else {
-            write(self.out, text);
-        }
-    }
-
     /// Writes a vector that Elasticsearch takes; false when it is dropped.
     fn vector(
         &mut self,
@@ -253,11 +172,11 @@ impl<'a> Writer<'a> {
             self.layout.invalid_vectors,
         ) {
             (Ok(()), _) => {
-                self.natural(value, false);
+                self.json.natural(value, false);
                 Ok(true)
             }
             (Err(_), InvalidVectors::Drop) => {
-                self.encoded.vectors_dropped += 1;
+                self.vectors_dropped += 1;
                 Ok(false)
             }
             (Err(fault), InvalidVectors::Refuse) => Err(EncodeError::Vector {
@@ -275,20 +194,16 @@ impl<'a> Writer<'a> {
         }
         let within = |value, limit| degrees(value).is_some_and(|degrees| degrees.abs() <= limit);
         if !within(&latitude, 90.0) || !within(&longitude, 180.0) {
-            self.encoded.points_dropped += 1;
+            self.points_dropped += 1;
             return Ok(false);
         }
-        self.out.extend_from_slice(b"{\"lat\":");
-        self.natural(&latitude, false);
-        self.out.extend_from_slice(b",\"lon\":");
-        self.natural(&longitude, false);
-        self.out.push(b'}');
+        self.json.out.extend_from_slice(b"{\"lat\":");
+        self.json.natural(&latitude, false);
+        self.json.out.extend_from_slice(b",\"lon\":");
+        self.json.natural(&longitude, false);
+        self.json.out.push(b'}');
         Ok(true)
     }
-}
-
-fn bool_text(flag: bool) -> &'static [u8] {
-    if flag { b"true" } else { b"false" }
 }
 
 /// A number as degrees, for the check of their range alone.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{Layout, Shape, TemplateOptions};
 use crate::{
     change::{Cell, Column, Relation, Row},
     value::{Scalar, Type, TypeKind},
@@ -58,9 +59,13 @@ pub(super) fn array(element: Scalar, items: &[Option<Vec<u8>>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let has_null = u32::from(items.iter().any(Option::is_none));
     let length = u32::try_from(items.len()).unwrap();
-    for word in [1, has_null, element as u32 + 1, length, 1] {
-        bytes.extend(word.to_be_bytes());
-    }
+    let header = [1, has_null, element as u32 + 1, length, 1];
+    let header: &[u32] = if items.is_empty() {
+        &[0, 0, element as u32 + 1]
+    } else {
+        &header
+    };
+    bytes.extend(header.iter().flat_map(|word| word.to_be_bytes()));
     for item in items {
         match item {
             None => bytes.extend((-1_i32).to_be_bytes()),
@@ -113,83 +118,76 @@ pub(super) fn numeric_nan() -> Vec<u8> {
 /// A row of `integrated_records` without a NULL, its embedding of `dimensions` floats.
 pub(super) fn organization(dimensions: u16) -> Vec<Given> {
     let embedding: Vec<f32> = (1..=dimensions).map(|i| 1.0 / f32::from(i)).collect();
-    let texts = || array_of(Scalar::Text);
-    vec![
-        ("hk", scalar(Scalar::Text), Some(text("a1"))),
-        (
-            "name",
-            scalar(Scalar::Text),
-            Some(text("Müller \"Holz\" GmbH")),
-        ),
-        (
-            "legal_name",
-            scalar(Scalar::Text),
-            Some(text("Müller Holz GmbH")),
-        ),
-        (
-            "description",
-            scalar(Scalar::Text),
-            Some(text("Timber\nand more")),
-        ),
-        ("street", scalar(Scalar::Text), Some(text("Am Wald 3"))),
-        ("city", scalar(Scalar::Text), Some(text("Köln"))),
-        ("region", scalar(Scalar::Text), Some(text("NRW"))),
-        ("postal_code", scalar(Scalar::Text), Some(text("50667"))),
-        ("country_code", scalar(Scalar::Text), Some(text("DE"))),
-        (
-            "website",
-            scalar(Scalar::Text),
-            Some(text("https://example.org/")),
-        ),
-        ("latitude", scalar(Scalar::Float8), Some(double(50.9375))),
-        ("longitude", scalar(Scalar::Float8), Some(double(6.9603))),
-        (
-            "emails",
-            texts(),
-            Some(text_array(&["a@example.org", "b@example.org"])),
-        ),
-        ("phones", texts(), Some(text_array(&["+49 221 1"]))),
-        ("industry_codes", texts(), Some(text_array(&["16.10"]))),
-        ("source_systems", texts(), Some(text_array(&["crm", "erp"]))),
-        (
-            "employee_count",
-            scalar(Scalar::Int4),
-            Some(42_i32.to_be_bytes().to_vec()),
-        ),
-        (
-            "annual_revenue",
-            scalar(Scalar::Numeric),
-            Some(numeric(1234, 50)),
-        ),
-        (
-            "founded_on",
-            scalar(Scalar::Date),
-            Some(366_i32.to_be_bytes().to_vec()),
-        ),
+    let mut given = Vec::new();
+    for (name, value) in [
+        ("hk", "a1"),
+        ("name", "Müller \"Holz\" GmbH"),
+        ("legal_name", "Müller Holz GmbH"),
+        ("description", "Timber\nand more"),
+        ("street", "Am Wald 3"),
+        ("city", "Köln"),
+        ("region", "NRW"),
+        ("postal_code", "50667"),
+        ("country_code", "DE"),
+        ("website", "https://example.org/"),
+    ] {
+        given.push((name, scalar(Scalar::Text), text(value)));
+    }
+    given.push(("latitude", scalar(Scalar::Float8), double(50.9375)));
+    given.push(("longitude", scalar(Scalar::Float8), double(6.9603)));
+    for (name, items) in [
+        ("emails", &["a@example.org", "b@example.org"][..]),
+        ("phones", &["+49 221 1"]),
+        ("industry_codes", &["16.10"]),
+        ("source_systems", &["crm", "erp"]),
+    ] {
+        given.push((name, array_of(Scalar::Text), text_array(items)));
+    }
+    let int = |int: i32| int.to_be_bytes().to_vec();
+    let micros = |micros: i64| micros.to_be_bytes().to_vec();
+    let embedding = real_array(&embedding);
+    given.extend([
+        ("employee_count", scalar(Scalar::Int4), int(42)),
+        ("annual_revenue", scalar(Scalar::Numeric), numeric(1234, 50)),
+        ("founded_on", scalar(Scalar::Date), int(366)),
         (
             "identifiers",
             scalar(Scalar::Jsonb),
-            Some(jsonb(r#"{"vat": "DE1"}"#)),
+            jsonb(r#"{"vat": "DE1"}"#),
         ),
         (
             "attributes",
             scalar(Scalar::Jsonb),
-            Some(jsonb(r#"{"n": [1, 2]}"#)),
+            jsonb(r#"{"n": [1, 2]}"#),
         ),
-        (
-            "embedding",
-            array_of(Scalar::Float4),
-            Some(real_array(&embedding)),
-        ),
-        (
-            "created_at",
-            scalar(Scalar::TimestampTz),
-            Some(1_i64.to_be_bytes().to_vec()),
-        ),
-        (
-            "updated_at",
-            scalar(Scalar::TimestampTz),
-            Some(0_i64.to_be_bytes().to_vec()),
-        ),
-    ]
+        ("embedding", array_of(Scalar::Float4), embedding),
+        ("created_at", scalar(Scalar::TimestampTz), micros(1)),
+        ("updated_at", scalar(Scalar::TimestampTz), micros(0)),
+    ]);
+    given
+        .into_iter()
+        .map(|(name, ty, value)| (name, ty, Some(value)))
+        .collect()
+}
+
+/// Options for [`organizations`].
+pub(super) fn options() -> TemplateOptions {
+    TemplateOptions {
+        alias: "integrated_records".to_owned(),
+        index: "integrated_records_v1".to_owned(),
+        shards: 2,
+        dimensions: 3,
+        server_version: (8, 19),
+    }
+}
+
+/// The layout of a table of these columns without a declaration by the user.
+pub(super) fn layout(table: &str, given: Vec<Given>) -> Layout {
+    let shape = Shape::for_table(table, None, 3).unwrap();
+    shape.bind(&row(table, given).relation).unwrap()
+}
+
+/// The layout of [`organization`].
+pub(super) fn organizations() -> Layout {
+    layout("integrated_records", organization(3))
 }

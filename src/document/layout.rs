@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{declaration::InvalidVectors, json as text, mapping, shape::ShapeError};
+use super::{declaration::InvalidVectors, error::ShapeError, json as text, mapping};
 
 /// A shape bound to one relation: column indices instead of names. Cheap to encode with.
 #[derive(Debug)]

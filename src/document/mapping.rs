@@ -248,3 +248,63 @@ fn unindexed() -> Json {
 fn lenient(name: &str) -> Json {
     json!({ "type": name, "ignore_malformed": true })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::*;
+    use super::*;
+    use crate::value::Field;
+
+    #[test]
+    fn a_type_is_mapped_by_what_it_is_made_of() {
+        let enumeration = || ty(70_000, "mood", TypeKind::Enum);
+        let domain = TypeKind::Domain(array_of(Scalar::Bool));
+        let member = |name: &str, ty| Field {
+            name: name.to_owned(),
+            ty,
+        };
+        let composite = |name| TypeKind::Composite(vec![member(name, enumeration())]);
+        for (kind, expected) in [
+            (TypeKind::Enum, keyword()),
+            (domain, json!({ "type": "boolean" })),
+            (composite("m"), json!({ "properties": { "m": keyword() } })),
+            (composite("m.n"), unindexed()),
+            (
+                TypeKind::Array(ty(1, "c", composite("m"))),
+                json!({ "properties": { "m": keyword() } }),
+            ),
+        ] {
+            assert_eq!(of_type(&ty(70_001, "t", kind)), expected);
+        }
+    }
+
+    #[test]
+    fn only_the_exact_ranges_are_range_fields() {
+        let range = |oid, bound| of_type(&ty(oid, "r", TypeKind::Range(scalar(bound))));
+        assert_eq!(range(3904, Scalar::Int4)["type"], "integer_range");
+        assert_eq!(range(3926, Scalar::Int8)["type"], "long_range");
+        let bounds = range(3910, Scalar::TimestampTz);
+        for name in ["gt", "gte", "lt", "lte"] {
+            assert_eq!(bounds["properties"][name], lenient("date"));
+        }
+        assert_eq!(
+            range(70_000, Scalar::Int4)["properties"]["gt"]["type"],
+            "integer"
+        );
+    }
+
+    #[test]
+    fn what_can_be_declared_follows_from_the_type() {
+        use FieldType as F;
+        let can = |ty: &Type, asked| possible(ty).contains(&asked);
+        assert!(can(&scalar(Scalar::Jsonb), F::Object));
+        assert!(can(&scalar(Scalar::Text), F::Ip));
+        assert!(can(&array_of(Scalar::Int4), F::Keyword));
+        assert!(can(&array_of(Scalar::Float8), F::DenseVector));
+        assert!(can(&scalar(Scalar::HalfVector), F::DenseVector));
+        assert!(!can(&array_of(Scalar::Int4), F::DenseVector));
+        assert!(!can(&array_of(Scalar::Vector), F::DenseVector));
+        assert!(!can(&scalar(Scalar::Bool), F::Long));
+        assert!(!can(&scalar(Scalar::Text), F::Flattened));
+    }
+}

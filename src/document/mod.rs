@@ -7,20 +7,23 @@
 
 mod declaration;
 mod encode;
+mod error;
 #[cfg(test)]
 mod fixture;
+mod guard;
 mod json;
 mod layout;
 mod mapping;
 mod shape;
 mod template;
+mod value;
 mod vector;
 
 pub use declaration::InvalidVectors;
 pub use encode::{EncodeError, Encoded};
+pub use error::ShapeError;
+pub use guard::{TemplateError, check_template, own_template};
 pub use layout::Layout;
-pub use shape::{Shape, ShapeError};
-pub use template::{
-    TemplateError, TemplateOptions, check_template, index_patterns, own_template, template,
-};
+pub use shape::Shape;
+pub use template::{TemplateOptions, index_patterns, template};
 pub use vector::VectorFault;

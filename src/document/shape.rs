@@ -11,19 +11,14 @@ use serde::Deserialize;
 
 use super::{
     declaration::{ColumnRule, Declaration, FieldRule, FieldType, GeoRule, InvalidVectors},
+    error::{DIMENSIONS_MAX, ShapeError},
     layout::{Content, Form, Layout, Leaf, Tree},
     mapping, template,
 };
-use crate::{
-    change::{Column, Relation},
-    value::Obstacle,
-};
+use crate::change::{Column, Relation};
 
 /// The built-in declaration; a settings' file could hold the same text.
 const INTEGRATED_RECORDS: &str = include_str!("../../templates/integrated_records.toml");
-
-/// Elasticsearch's limit of `dims` for a `dense_vector` of floats.
-const DIMENSIONS_MAX: u32 = 4096;
 
 /// What is declared of a document: the default for the table, with the user's overrides.
 #[derive(Debug, Clone)]
@@ -44,96 +39,6 @@ struct Declared {
     by_user: bool,
     /// A built-in mapping gives way to a type that the user declared.
     type_by_user: bool,
-}
-
-/// A shape that is not well declared, or does not fit the table.
-#[derive(Debug, thiserror::Error)]
-pub enum ShapeError {
-    /// The `[document]` table cannot be read.
-    #[error("[document]: {0}")]
-    Declaration(#[from] toml::de::Error),
-    /// A template that came with the program cannot be read.
-    #[error("built-in template: {0}")]
-    Template(#[from] serde_json::Error),
-    /// A number of dimensions that no `dense_vector` can have.
-    #[error("{key} is {found}: a vector has 1 to {DIMENSIONS_MAX} dimensions")]
-    Dimensions {
-        /// The setting.
-        key: String,
-        /// Its value.
-        found: u32,
-    },
-    /// A declared column that the table has not.
-    #[error("{key}: the table has no column {column:?}; it has {existing}")]
-    UnknownColumn {
-        /// The setting.
-        key: String,
-        /// The column that it names.
-        column: String,
-        /// The columns that there are.
-        existing: String,
-    },
-    /// Two values for one place.
-    #[error(
-        "the field {path:?} would hold both {first} and {second}: move or drop one in \
-         [document.columns], for example a_column = \"another_name\""
-    )]
-    SamePath {
-        /// The field.
-        path: String,
-        /// What stands there.
-        first: String,
-        /// What cannot stand there too.
-        second: String,
-    },
-    /// A place that Elasticsearch has for no field.
-    #[error(
-        "{from} cannot be the field {path:?}: {reason}; give it another name, for example under \
-         [document.columns] a_column = \"another_name\""
-    )]
-    Path {
-        /// The column or point.
-        from: String,
-        /// The field that it would be.
-        path: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A geo point from a column that holds no degrees.
-    #[error("geo point {path:?}: column {column:?} is {type_name}, not a number")]
-    GeoPoint {
-        /// The point's field.
-        path: String,
-        /// Its column.
-        column: String,
-        /// The column's type.
-        type_name: String,
-    },
-    /// A column whose values cannot be read.
-    #[error("{obstacle} (to drop it: [document.columns] {column:?} = false)")]
-    Unreadable {
-        /// The column.
-        column: String,
-        /// What stands against it.
-        obstacle: Obstacle,
-    },
-    /// A type that cannot be made from the column's.
-    #[error(
-        "[document.columns] {column:?}: a column of type {type_name} cannot be {asked}; it can be {possible}"
-    )]
-    Type {
-        /// The column.
-        column: String,
-        /// Its type in PostgreSQL.
-        type_name: String,
-        /// The declared type.
-        asked: String,
-        /// Those that there are for it.
-        possible: String,
-    },
-    /// `dimensions` for a field that is no vector.
-    #[error("[document.columns] {0:?}: dimensions belong to type = \"dense_vector\" alone")]
-    NotAVector(String),
 }
 
 impl Shape {
@@ -406,4 +311,153 @@ fn check_dimensions(key: &str, found: u32) -> Result<(), ShapeError> {
         key: key.to_owned(),
         found,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::*;
+    use super::*;
+    use crate::value::{Scalar, TypeKind};
+
+    /// Binds the shape that `declared` makes of a table with these columns.
+    fn bind(columns: &[(&'static str, Scalar)], declared: &str) -> Result<Layout, String> {
+        let given = columns.iter().map(|(name, ty)| (*name, scalar(*ty), None));
+        let relation = row("things", given.collect()).relation;
+        let declared = declared.parse().unwrap();
+        Shape::for_table("things", Some(&declared), 3)
+            .and_then(|shape| shape.bind(&relation))
+            .map_err(|error| error.to_string())
+    }
+
+    fn names(layout: &Layout) -> Vec<String> {
+        let properties = layout.properties();
+        properties.as_object().unwrap().keys().cloned().collect()
+    }
+
+    #[test]
+    fn a_table_without_a_declaration_is_flat() {
+        let columns = [
+            ("id", Scalar::Int8),
+            ("Name", Scalar::Text),
+            ("v", Scalar::Vector),
+        ];
+        let layout = bind(&columns, "").unwrap();
+        assert_eq!(names(&layout), ["id", "Name", "v"]);
+        assert_eq!(layout.properties()["v"]["dims"], 3);
+    }
+
+    #[test]
+    fn a_column_that_is_not_named_is_a_field_of_its_own_name() {
+        let declared = "columns = { a = 'b.c', d = false }";
+        let columns = [
+            ("a", Scalar::Text),
+            ("d", Scalar::Text),
+            ("new", Scalar::Text),
+        ];
+        let layout = bind(&columns, declared).unwrap();
+        assert_eq!(names(&layout), ["b", "new"]);
+    }
+
+    #[test]
+    fn the_columns_of_a_point_are_no_fields_unless_they_are_named() {
+        let columns = [("x", Scalar::Float4), ("y", Scalar::Numeric)];
+        let point = "geo_points.p = { latitude = 'y', longitude = 'x' }";
+        assert_eq!(names(&bind(&columns, point).unwrap()), ["p"]);
+        let named = format!("columns.x = 'lon'\n{point}");
+        assert_eq!(names(&bind(&columns, &named).unwrap()), ["lon", "p"]);
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_names_what_does_not() {
+        let columns = [
+            ("a", Scalar::Text),
+            ("b", Scalar::Int4),
+            ("_id", Scalar::Int4),
+        ];
+        for (declared, parts) in [
+            ("columns.c = 'd'", ["no column \"c\"", "a, b, _id"]),
+            (
+                "columns.a = 'b'",
+                ["column \"a\" and column \"b\"", "field \"b\""],
+            ),
+            (
+                "columns.a = 'b.x'",
+                ["the object around column \"a\"", "column \"b\""],
+            ),
+            ("columns.a = 'x..y'", ["column \"a\"", "name is empty"]),
+            ("", ["column \"_id\"", "keeps this name"]),
+            (
+                "columns.b = { type = 'ip' }",
+                ["type int4 cannot be ip", "long"],
+            ),
+            ("columns.a = { dimensions = 3 }", ["\"a\"", "dense_vector"]),
+            ("columns.a = { dimensions = 5000 }", ["\"a\"", "1 to 4096"]),
+            (
+                "geo_points.p = { latitude = 'a', longitude = 'b' }",
+                ["column \"a\" is text", "not a number"],
+            ),
+            (
+                "geo_points.p = { latitude = 'b', longitude = 'z' }",
+                ["no column \"z\"", "geo_points] \"p\""],
+            ),
+            (
+                "columns.a = 'p'\ngeo_points.p = { latitude = 'b', longitude = 'b' }",
+                ["geo point \"p\" and column \"a\"", "move or drop"],
+            ),
+        ] {
+            let message = bind(&columns, declared).unwrap_err();
+            for part in parts {
+                assert!(message.contains(part), "{declared}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_that_cannot_be_read_must_be_dropped() {
+        let send = "cube_send".to_owned();
+        let cube = ty(70_000, "cube", TypeKind::Opaque { send });
+        let relation = row("things", vec![("c", cube, None)]).relation;
+        let bind = |declared: &str| {
+            let declared = declared.parse().unwrap();
+            Shape::for_table("things", Some(&declared), 3)
+                .and_then(|shape| shape.bind(&relation))
+                .map_err(|error| error.to_string())
+        };
+        let message = bind("").unwrap_err();
+        assert!(message.contains("\"c\" = false"), "{message}");
+        assert!(bind("columns.c = false").is_ok());
+    }
+
+    #[test]
+    fn the_user_s_keys_go_over_the_built_in_ones() {
+        let declared = "columns.street = { type = 'keyword' }
+            columns.embedding = { field = 'vector', dimensions = 5 }
+            columns.attributes = false
+            columns.name = 'title'";
+        let relation = row("integrated_records", organization(5)).relation;
+        let declared = declared.parse().unwrap();
+        let shape = Shape::for_table("integrated_records", Some(&declared), 3).unwrap();
+        let properties = shape.bind(&relation).unwrap().properties();
+        assert_eq!(
+            properties["address"]["properties"]["street"]["type"],
+            "keyword"
+        );
+        assert_eq!(properties["address"]["properties"]["city"]["type"], "text");
+        assert_eq!(properties["vector"]["dims"], 5);
+        assert_eq!(properties["title"]["type"], "text");
+        assert_eq!(properties.get("attributes"), None);
+        assert_eq!(properties["location"]["type"], "geo_point");
+    }
+
+    #[test]
+    fn a_built_in_rule_does_not_ask_for_its_column() {
+        let mut columns = organization(3);
+        columns.retain(|(name, ..)| !["street", "latitude"].contains(name));
+        let relation = row("integrated_records", columns).relation;
+        let shape = Shape::for_table("integrated_records", None, 3).unwrap();
+        let layout = shape.bind(&relation).unwrap();
+        let names = names(&layout);
+        assert!(!names.contains(&"location".to_owned()), "{names:?}");
+        assert!(names.contains(&"longitude".to_owned()), "{names:?}");
+    }
 }

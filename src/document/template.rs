@@ -3,14 +3,11 @@
 //! What must hold: a name that the alias or a generation has is never created by a write
 //! (`allow_auto_create: false` is the only guard that stops a bulk delete, `require_alias` does
 //! not), what Elasticsearch acknowledges is on disk (`translog.durability: request`), and the strict
-//! mapping has every field of the layout. A user's own template is held to the same. Pure.
+//! mapping has every field of the layout. `guard.rs` holds a user's own template to the same. Pure.
 
 use serde_json::{Value as Json, json};
 
-use super::{
-    layout::{Content, Layout, Node},
-    mapping,
-};
+use super::{guard::TemplateError, layout::Layout};
 
 /// The template for `integrated_records`, readable on its own.
 pub(super) const INTEGRATED_RECORDS: &str = include_str!("../../templates/integrated_records.json");
@@ -35,53 +32,6 @@ pub struct TemplateOptions {
     pub server_version: (u32, u32),
 }
 
-/// A user's template that would not hold what is promised.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
-    /// A placeholder that stands for nothing.
-    #[error(
-        "the index template has the placeholder {0:?}; there are \"${{INDEX_PATTERNS}}\", \
-         \"${{ELASTICSEARCH_NUMBER_OF_SHARDS}}\" and \"${{EMBEDDING_DIMENSIONS}}\""
-    )]
-    Placeholder(String),
-    /// A setting that guards the data is missing or differs.
-    #[error("the index template needs {needs}: {reason}")]
-    Guard {
-        /// The setting and its value.
-        needs: &'static str,
-        /// What would happen otherwise.
-        reason: &'static str,
-    },
-    /// A name of ours is not under the template.
-    #[error(
-        "the index template's index_patterns do not match {0:?}; \
-         write \"index_patterns\": \"${{INDEX_PATTERNS}}\""
-    )]
-    Pattern(String),
-    /// A field that the strict mapping would refuse.
-    #[error(
-        "the index template's strict mapping has no field {path:?}: every document would be \
-         refused; add it (derived from the table it is {mapping}) or drop the column from the \
-         document"
-    )]
-    Field {
-        /// The field.
-        path: String,
-        /// The mapping that follows from its column.
-        mapping: String,
-    },
-    /// A vector field that takes other vectors than the documents have.
-    #[error(
-        "the index template's field {path:?} must be a dense_vector with \"dims\": {dimensions}"
-    )]
-    Vector {
-        /// The field.
-        path: String,
-        /// The length of the documents' vectors.
-        dimensions: u32,
-    },
-}
-
 /// The template for a layout's documents.
 #[must_use]
 pub fn template(layout: &Layout, options: &TemplateOptions) -> Json {
@@ -99,61 +49,6 @@ pub fn template(layout: &Layout, options: &TemplateOptions) -> Json {
     template
 }
 
-/// The user's own template for a layout's documents, with its placeholders filled.
-///
-/// # Errors
-/// It lacks a guard, does not cover the names, or its mapping does not take the documents.
-pub fn own_template(
-    mut template: Json,
-    layout: &Layout,
-    options: &TemplateOptions,
-) -> Result<Json, TemplateError> {
-    fill(&mut template, options)?;
-    check_template(&template, layout, options)?;
-    keep_vectors_in_source(&mut template, options);
-    Ok(template)
-}
-
-/// Checks that a template guards the names and takes every document of the layout.
-///
-/// # Errors
-/// It lacks a guard, does not cover the names, or its mapping does not take the documents.
-pub fn check_template(
-    template: &Json,
-    layout: &Layout,
-    options: &TemplateOptions,
-) -> Result<(), TemplateError> {
-    if template["allow_auto_create"] != json!(false) {
-        return Err(TemplateError::Guard {
-            needs: "\"allow_auto_create\": false",
-            reason: "a delete that finds no index would create one under its name",
-        });
-    }
-    let settings = &template["template"]["settings"];
-    let durability = ["index.translog.durability", "translog.durability"];
-    if !durability
-        .iter()
-        .any(|path| setting(settings, path) == Some(&json!("request")))
-    {
-        return Err(TemplateError::Guard {
-            needs: "template.settings \"index.translog.durability\": \"request\"",
-            reason: "a crash of Elasticsearch would lose what it had acknowledged",
-        });
-    }
-    for name in [&options.alias, &options.index] {
-        let patterns = &template["index_patterns"];
-        let one = std::slice::from_ref(patterns);
-        let patterns = patterns.as_array().map_or(one, Vec::as_slice);
-        if !patterns
-            .iter()
-            .any(|p| p.as_str().is_some_and(|p| matches(p, name)))
-        {
-            return Err(TemplateError::Pattern(name.clone()));
-        }
-    }
-    check_fields(&layout.nodes, "", &template["template"]["mappings"])
-}
-
 /// Index patterns for the alias, so that no index takes its name, and for every generation: the
 /// first one's name and what counts its trailing number up. A digit stands before each `*`, so
 /// that `records_v1` does not claim `records_vault`.
@@ -169,7 +64,7 @@ pub fn index_patterns(options: &TemplateOptions) -> Vec<String> {
 }
 
 /// Replaces each string that is a placeholder by what it stands for.
-fn fill(json: &mut Json, options: &TemplateOptions) -> Result<(), TemplateError> {
+pub(super) fn fill(json: &mut Json, options: &TemplateOptions) -> Result<(), TemplateError> {
     match json {
         Json::String(text) if text.starts_with("${") => {
             *json = match text.as_str() {
@@ -191,7 +86,7 @@ fn fill(json: &mut Json, options: &TemplateOptions) -> Result<(), TemplateError>
 /// From 9.2 on Elasticsearch leaves vectors out of `_source` unless told otherwise, and then writes
 /// `_source` anew: a number of a `jsonb` comes back as another text (9999999999999999.99 as
 /// 1.0E16). So vectors stay, unless the template decides itself. Older servers refuse the setting.
-fn keep_vectors_in_source(template: &mut Json, options: &TemplateOptions) {
+pub(super) fn keep_vectors_in_source(template: &mut Json, options: &TemplateOptions) {
     let settings = &mut template["template"]["settings"];
     let decided = [
         "index.mapping.exclude_source_vectors",
@@ -205,7 +100,7 @@ fn keep_vectors_in_source(template: &mut Json, options: &TemplateOptions) {
 }
 
 /// A setting by its path, however its names are joined with dots.
-fn setting<'a>(settings: &'a Json, path: &str) -> Option<&'a Json> {
+pub(super) fn setting<'a>(settings: &'a Json, path: &str) -> Option<&'a Json> {
     settings.as_object()?.iter().find_map(|(name, value)| {
         let rest = path.strip_prefix(name.as_str())?;
         if rest.is_empty() {
@@ -213,19 +108,6 @@ fn setting<'a>(settings: &'a Json, path: &str) -> Option<&'a Json> {
         }
         setting(value, rest.strip_prefix('.')?)
     })
-}
-
-/// Whether an index pattern, in which `*` stands for any text, matches a name.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            name.char_indices()
-                .map(|(at, _)| at)
-                .chain([name.len()])
-                .any(|at| matches(rest, &name[at..]))
-        }),
-    }
 }
 
 /// How many mappers there are, as `index.mapping.total_fields.limit` counts them.
@@ -236,65 +118,121 @@ fn fields(properties: &Json) -> usize {
         .map_or(0, |members| members.values().map(count).sum())
 }
 
-/// Every field of the layout must find its place in the mappings.
-fn check_fields(nodes: &[Node], parent: &str, mappings: &Json) -> Result<(), TemplateError> {
-    for node in nodes {
-        let path = format!("{parent}{}", node.name);
-        let (derived, vector) = match &node.content {
-            Content::Object(nodes) => {
-                check_fields(nodes, &format!("{path}."), mappings)?;
-                continue;
+#[cfg(test)]
+mod tests {
+    use super::super::{Shape, check_template, fixture::*, guard::matches};
+    use super::*;
+    use crate::value::Scalar;
+
+    #[test]
+    fn the_built_in_templates_hold_every_guard_and_every_field() {
+        for layout in [organizations(), layout("things", organization(3))] {
+            let template = template(&layout, &options());
+            assert_eq!(check_template(&template, &layout, &options()), Ok(()));
+            assert!(!template.to_string().contains("${"), "{template}");
+            let index = &template["template"]["settings"]["index"];
+            assert_eq!(index["number_of_shards"], 2);
+            assert_eq!(index["refresh_interval"], "1s");
+            assert_eq!(template["template"]["mappings"]["dynamic"], "strict");
+        }
+    }
+
+    #[test]
+    fn the_readable_template_is_what_integrated_records_gets() {
+        let template = template(&organizations(), &options());
+        let mut readable: Json = serde_json::from_str(INTEGRATED_RECORDS).unwrap();
+        fill(&mut readable, &options()).unwrap();
+        assert_eq!(template, readable);
+    }
+
+    #[test]
+    fn a_built_in_mapping_gives_way_where_the_table_has_another_type() {
+        let mut given = organization(3);
+        for (name, ty, _) in &mut given {
+            if *name == "identifiers" {
+                *ty = scalar(Scalar::Text);
             }
-            Content::GeoPoint { .. } => (mapping::geo_point(), None),
-            Content::Column(leaf) => (leaf.mapping.clone(), leaf.dimensions()),
+        }
+        let properties = layout("integrated_records", given).properties();
+        assert_eq!(properties["identifiers"]["type"], "text");
+        assert_eq!(properties["attributes"]["type"], "flattened");
+    }
+
+    #[test]
+    fn a_column_more_is_a_mapping_more() {
+        let mut given = organization(3);
+        given.push(("added", scalar(Scalar::Int8), None));
+        let layout = layout("integrated_records", given);
+        assert_eq!(layout.properties()["added"], json!({ "type": "long" }));
+        let template = template(&layout, &options());
+        assert_eq!(check_template(&template, &layout, &options()), Ok(()));
+    }
+
+    #[test]
+    fn vectors_stay_in_the_source_where_the_server_would_leave_them_out() {
+        let name = "index.mapping.exclude_source_vectors";
+        for (server_version, expected) in [
+            ((8, 19), None),
+            ((9, 1), None),
+            ((9, 2), Some(&json!(false))),
+        ] {
+            let options = TemplateOptions {
+                server_version,
+                ..options()
+            };
+            let template = template(&organizations(), &options);
+            assert_eq!(setting(&template["template"]["settings"], name), expected);
+        }
+    }
+
+    #[test]
+    fn a_wide_table_gets_room_for_its_fields() {
+        let columns: Vec<String> = (0..700).map(|i| format!("c{i}")).collect();
+        let relation = crate::change::Relation {
+            columns: columns
+                .into_iter()
+                .map(|name| crate::change::Column {
+                    name,
+                    ty: scalar(Scalar::Text),
+                })
+                .collect(),
+            ..(*row("wide", vec![]).relation).clone()
         };
-        match (place(mappings, &path, false), vector) {
-            (Place::None, _) => {
-                let mapping = derived.to_string();
-                return Err(TemplateError::Field { path, mapping });
-            }
-            (Place::Field(field), Some(dimensions))
-                if field["type"] != "dense_vector" || field["dims"] != dimensions =>
-            {
-                return Err(TemplateError::Vector { path, dimensions });
-            }
-            _ => {}
+        let layout = Shape::for_table("wide", None, 3)
+            .unwrap()
+            .bind(&relation)
+            .unwrap();
+        let template = template(&layout, &options());
+        let limit = setting(
+            &template["template"]["settings"],
+            "index.mapping.total_fields.limit",
+        );
+        assert_eq!(limit, Some(&json!(2800)));
+    }
+
+    #[test]
+    fn patterns_take_the_names_of_all_generations_and_no_others() {
+        let patterns = |alias: &str, index: &str| {
+            index_patterns(&TemplateOptions {
+                alias: alias.to_owned(),
+                index: index.to_owned(),
+                ..options()
+            })
+        };
+        for (index, name, expected) in [
+            ("records_v1", "records", true),
+            ("records_v1", "records_v1", true),
+            ("records_v1", "records_v12", true),
+            ("records_v1", "records_vault", false),
+            ("records_v1", "records-sync-metadata", false),
+            ("records1", "records-sync-metadata", false),
+            ("heap", "heap", true),
+            ("heap", "heap2", true),
+            ("heap", "heaps", false),
+        ] {
+            let patterns = patterns("records", index);
+            let found = patterns.iter().any(|pattern| matches(pattern, name));
+            assert_eq!(found, expected, "{index}: {name}");
         }
     }
-    Ok(())
-}
-
-/// Where a field's value goes.
-enum Place<'a> {
-    /// Its own mapping.
-    Field(&'a Json),
-    /// An object that takes members without a mapping.
-    Open,
-    /// Nowhere: the document is refused.
-    None,
-}
-
-/// Follows `path` through an object's mapping; `strict` is what the objects around it say.
-fn place<'a>(object: &'a Json, path: &str, strict: bool) -> Place<'a> {
-    let strict = match &object["dynamic"] {
-        Json::Null => strict,
-        Json::String(dynamic) => dynamic.starts_with("strict"),
-        _ => false,
-    };
-    if object["enabled"] == json!(false) || object["type"] == "flattened" {
-        return Place::Open;
-    }
-    let object_type = object["type"].as_str().unwrap_or("object");
-    if !matches!(object_type, "object" | "nested") {
-        return Place::None;
-    }
-    let members = object["properties"].as_object().into_iter().flatten();
-    for (name, field) in members {
-        match path.strip_prefix(name.as_str()) {
-            Some("") => return Place::Field(field),
-            Some(rest) if rest.starts_with('.') => return place(field, &rest[1..], strict),
-            _ => {}
-        }
-    }
-    if strict { Place::None } else { Place::Open }
 }
