@@ -1,0 +1,73 @@
+//! Which fields does the index lack before the table's rows fit it? Pure.
+
+use serde_json::{Map, Value};
+
+/// A field whose column now needs another type than the index has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field {path:?} is mapped as {found}, and the table's column now needs {wanted}")]
+pub struct Conflict {
+    path: String,
+    found: String,
+    wanted: String,
+}
+
+/// The properties that are in `wanted` and not in `found`, as a mapping update takes them.
+///
+/// # Errors
+/// A field is in both with different types.
+pub fn additions(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Result<Map<String, Value>, Conflict> {
+    at("", found, wanted)
+}
+
+fn at(parent: &str, found: &Map<String, Value>, wanted: &Map<String, Value>) -> Result<Map<String, Value>, Conflict> {
+    let mut added = Map::new();
+    for (name, wanted) in wanted {
+        let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        let Some(found) = found.get(name) else {
+            added.insert(name.clone(), wanted.clone());
+            continue;
+        };
+        match (properties(found), properties(wanted)) {
+            (Some(found), Some(wanted)) => {
+                let inner = at(&path, found, wanted)?;
+                if !inner.is_empty() {
+                    added.insert(name.clone(), serde_json::json!({ "properties": inner }));
+                }
+            }
+            _ if found["type"] != wanted["type"] => {
+                return Err(Conflict { path, found: found["type"].to_string(), wanted: wanted["type"].to_string() });
+            }
+            _ => {}
+        }
+    }
+    Ok(added)
+}
+
+fn properties(field: &Value) -> Option<&Map<String, Value>> {
+    field.get("properties").and_then(Value::as_object)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn added(found: Value, wanted: Value) -> Result<Value, Conflict> {
+        additions(found.as_object().unwrap(), wanted.as_object().unwrap()).map(Value::Object)
+    }
+
+    #[test]
+    fn only_what_is_missing_is_added_at_any_depth() {
+        let found = json!({"a": {"type": "text", "fields": {}}, "o": {"properties": {"x": {"type": "long"}}}});
+        let wanted = json!({"a": {"type": "text"}, "b": {"type": "date"}, "o": {"properties": {"x": {"type": "long"}, "y": {"type": "ip"}}}});
+        assert_eq!(added(found.clone(), wanted), Ok(json!({"b": {"type": "date"}, "o": {"properties": {"y": {"type": "ip"}}}})));
+        assert_eq!(added(found.clone(), found), Ok(json!({})));
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_a_conflict() {
+        let conflict = added(json!({"o": {"properties": {"x": {"type": "long"}}}}), json!({"o": {"properties": {"x": {"type": "text"}}}}));
+        assert_eq!(conflict.unwrap_err().to_string(), "field \"o.x\" is mapped as \"long\", and the table's column now needs \"text\"");
+    }
+}

@@ -1,0 +1,139 @@
+//! Carries the plan out, in its order: publication, lock and slot, snapshot to the end, stream,
+//! alias once caught up. A snapshot row is never written after a streamed one.
+//!
+//! A trouble that heals ends the attempt, not the program: the next attempt looks at both ends
+//! anew and goes on from the stored position.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    Failure, Shutdown,
+    attempt::Attempt,
+    plan::{Mode, Names},
+    record::Record,
+};
+use crate::{
+    delivery::{OnRefusal, Retry},
+    document::Shape,
+    elasticsearch::Client,
+    postgres::{self, Options},
+    stop::Stop,
+};
+
+/// All that a run needs to know, in the rooms' own terms.
+#[derive(Debug)]
+pub struct Job {
+    /// How to run.
+    pub mode: Mode,
+    /// Schema and name of the table.
+    pub table: (String, String),
+    /// Key, publication, slot, index, alias.
+    pub names: Names,
+    /// How to connect to PostgreSQL.
+    pub postgres: Options,
+    /// The way to Elasticsearch.
+    pub elasticsearch: Client,
+    /// What a document looks like.
+    pub shape: Shape,
+    /// A user's own index template.
+    pub own_template: Option<serde_json::Value>,
+    /// `ELASTICSEARCH_NUMBER_OF_SHARDS`.
+    pub shards: u32,
+    /// `EMBEDDING_DIMENSIONS`.
+    pub dimensions: u32,
+    /// Rows a cursor fetch.
+    pub fetch_rows: u32,
+    /// Documents a bulk request, at most.
+    pub documents_max: usize,
+    /// When to try again.
+    pub retry: Retry,
+    /// What happens to refused documents.
+    pub on_refusal: OnRefusal,
+    /// How both ends are reached, without secrets, for run metadata.
+    pub backends: Backends,
+}
+
+/// Descriptions of both ends without any secret.
+#[derive(Debug, Clone)]
+pub struct Backends {
+    /// PostgreSQL.
+    pub input: serde_json::Map<String, serde_json::Value>,
+    /// Elasticsearch.
+    pub output: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A one-shot run has reached its end.
+    Complete,
+    /// The program was asked to end; the position is stored.
+    Interrupted,
+}
+
+/// Runs the job until it is done, the program is asked to end, or a stop.
+///
+/// # Errors
+/// A named stop.
+pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
+    // Whoever starts the program wants to know at once when an end cannot be reached.
+    let session = postgres::connect(&job.postgres).await.map_err(|error| Stop::Postgres(error.to_string()))?;
+    job.elasticsearch.ping().await.map_err(|error| Stop::Elasticsearch(error.to_string()))?;
+    let mut session = Some(session);
+    let mut record: Option<Record> = None;
+    let mut retries = 0;
+    loop {
+        let began = Instant::now();
+        let failure = match attempt(job, session.take(), &mut record, &mut shutdown).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(failure) => failure,
+        };
+        let trouble = match failure {
+            Failure::Stop(stop) => {
+                note_stop(record.as_mut(), &stop).await;
+                return Err(stop);
+            }
+            Failure::Heals(trouble) => trouble,
+            Failure::Lane => "delivery has stopped".to_owned(),
+        };
+        // An attempt that ran for long was not the same trouble again.
+        retries = if began.elapsed() > job.retry.backoff_max { 1 } else { retries + 1 };
+        let Some(wait) = job.retry.wait(retries) else {
+            let stop = Stop::RetriesExhausted { attempts: retries, cause: trouble };
+            note_stop(record.as_mut(), &stop).await;
+            return Err(stop);
+        };
+        tracing::warn!(trouble, wait_seconds = wait.as_secs_f64(), "not ready: going on from the stored position in a moment");
+        tokio::select! {
+            () = shutdown.requested() => return Ok(Outcome::Interrupted),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn attempt(job: &Job, session: Option<postgres::Session>, record: &mut Option<Record>, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
+    let session = match session {
+        Some(session) => session,
+        None => postgres::connect(&job.postgres).await?,
+    };
+    let session = Arc::new(session);
+    let ended = session.clone();
+    tokio::select! {
+        biased;
+        outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,
+        // The session holds the lock that says that this instance is the one that writes.
+        ended = ended.ended() => Err(Failure::Heals(ended.to_string())),
+    }
+}
+
+/// Leaves the reason in the run's record, for whoever looks there first.
+async fn note_stop(record: Option<&mut Record>, stop: &Stop) {
+    if let Some(record) = record.filter(|_| !matches!(stop, Stop::Fenced(_))) {
+        record.run.error = Some(stop.to_string());
+        record.run.finished_at = Some(jiff::Timestamp::now());
+        // The stop itself matters more than that it could not be noted.
+        let _ = record.store_if_possible().await;
+    }
+}
