@@ -1,1 +1,454 @@
-//! Operations to a bulk request's body.
+//! Requests to Elasticsearch and OpenSearch, over the addresses that answer.
+//!
+//! The official client is named here alone, and used as a transport: one single-node transport an
+//! address, because its own pool is a blind round robin. Every request of ours can be repeated
+//! (writes carry an external version, an expected sequence number, or say what is to be), so one
+//! that found no node goes to the next within the same call. No product check and no
+//! `compatible-with` header, which a cluster one major behind would refuse.
+//!
+//! A secret stands in the request's header and nowhere else: not in an address, an error or a
+//! `Debug` form.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use elasticsearch::{
+    cert::{Certificate, CertificateValidation},
+    http::{
+        headers::{
+            ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT, X_OPAQUE_ID,
+        },
+        response::Response as ClientResponse,
+        transport::{SingleNodeConnectionPool, Transport, TransportBuilder},
+    },
+};
+use percent_encoding::percent_decode_str;
+use tokio::{net::TcpStream, time::timeout};
+use url::Url;
+
+use super::{
+    answer::{Response, Server},
+    bulk::Bulk,
+    error::Error,
+    nodes::{Nodes, Pick},
+    verdict::{BULK_FILTER_PATH, Verdict, judge},
+};
+use crate::change::Version;
+
+pub use elasticsearch::http::Method;
+
+/// How long a node may take to accept a connection, when nothing says that it can be reached.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Where Elasticsearch is and how to speak to it.
+#[derive(Clone)]
+pub struct Options {
+    /// The nodes' addresses, at least one. A user and password in an address count as
+    /// [`Auth::Basic`] for that node when `auth` is [`Auth::None`].
+    pub urls: Vec<Url>,
+    /// Who we are.
+    pub auth: Auth,
+    /// Certificates to trust beside the system's and Mozilla's.
+    pub ca_certificate_pem: Option<Vec<u8>>,
+    /// From the start of a request to the end of its answer.
+    pub request_timeout: Duration,
+    /// `X-Opaque-Id`: names us in Elasticsearch's task list and slow logs.
+    pub opaque_id: String,
+}
+
+/// How we authenticate.
+#[derive(Clone)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// A user and a password.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: String,
+    },
+    /// An API key, as Elasticsearch's `encoded` or as `id:api_key`.
+    ApiKey(String),
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.urls.iter().map(node_name).collect();
+        f.debug_struct("Options")
+            .field("urls", &hosts)
+            .field("auth", &self.auth)
+            .field("request_timeout", &self.request_timeout)
+            .field("opaque_id", &self.opaque_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Basic { .. } => "Basic(..)",
+            Self::ApiKey(_) => "ApiKey(..)",
+        })
+    }
+}
+
+/// A handle on a cluster. Clones share connections and what is known of the nodes.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    nodes: Vec<Node>,
+    health: Mutex<Nodes>,
+    request_timeout: Duration,
+}
+
+struct Node {
+    /// Without user and password.
+    url: Url,
+    transport: Transport,
+    headers: HeaderMap,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls = self.shared.nodes.iter().map(|node| node.url.as_str());
+        f.debug_list().entries(urls).finish()
+    }
+}
+
+impl Client {
+    /// Prepares the connections; none is opened yet.
+    ///
+    /// # Errors
+    /// [`Error::Options`]: no address, a certificate or a key that cannot be used.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        if options.urls.is_empty() {
+            return Err(Error::Options("no address is given".to_owned()));
+        }
+        let nodes = options
+            .urls
+            .iter()
+            .map(|url| Node::new(url.clone(), options))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                health: Mutex::new(Nodes::new(nodes.len())),
+                nodes,
+                request_timeout: options.request_timeout,
+            }),
+        })
+    }
+
+    /// Asks the cluster who it is.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] names the node, its port and the cause; others as [`Self::request`].
+    pub async fn ping(&self) -> Result<Server, Error> {
+        self.request(Method::Get, "", &[], None).await?.server()
+    }
+
+    /// Sends a bulk request to a concrete index, and judges each of its operations. `bound` is the
+    /// highest version that the source can have given until now.
+    ///
+    /// # Errors
+    /// The request as a whole failed. Some of its operations may have been applied, and a request
+    /// that timed out may still be executed later: both are harmless to repeat.
+    pub async fn bulk(
+        &self,
+        index: &str,
+        bulk: &Bulk,
+        bound: Version,
+    ) -> Result<Vec<Verdict>, Error> {
+        let path = format!("{}/_bulk", super::segment(index));
+        let query = [("filter_path", BULK_FILTER_PATH)];
+        let answer = self
+            .request(Method::Post, &path, &query, Some(bulk.body()))
+            .await?;
+        judge(&answer.body, bulk.len(), bound).map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    /// Sends a request to the next node that can be reached. `path` is relative to a node's
+    /// address and percent-encoded; a body is JSON.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for an answer that is an error, [`Error::Unreachable`] when no node took
+    /// the request, [`Error::TimedOut`] (not tried elsewhere: the cluster may be working on it).
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<Response, Error> {
+        // With one address a second try finds a connection that the server had closed meanwhile.
+        let mut tries = self.shared.nodes.len().max(2);
+        loop {
+            let pick = self.health().pick(Instant::now());
+            let sent = self.send(&pick, method, path, query, body.clone()).await;
+            tries -= 1;
+            match sent {
+                Ok(response) => {
+                    self.health().answered(pick.node);
+                    return response.unless_refused(|| {
+                        format!("{} /{path}", format!("{method:?}").to_uppercase())
+                    });
+                }
+                Err(error) => {
+                    self.health().failed(pick.node, Instant::now());
+                    if tries == 0 || matches!(error, Error::TimedOut { .. }) {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, "trying the next node");
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        pick: &Pick,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<Response, Error> {
+        let node = &self.shared.nodes[pick.node];
+        let limit = self.shared.request_timeout;
+        if pick.unproven {
+            node.accepts_connections(limit.min(CONNECT_MAX)).await?;
+        }
+        let trouble = |error: elasticsearch::Error| {
+            if error.is_timeout() {
+                Error::TimedOut {
+                    node: node.name(),
+                    limit,
+                }
+            } else {
+                node.unreachable(&deepest_cause(&error))
+            }
+        };
+        let response = node
+            .transport
+            .send(
+                method,
+                path,
+                node.headers.clone(),
+                Some(query),
+                body,
+                Some(limit),
+            )
+            .await
+            .map_err(trouble)?;
+        node.check_answered_itself(&response)?;
+        Ok(Response {
+            status: response.status_code().as_u16(),
+            body: response.bytes().await.map_err(trouble)?,
+        })
+    }
+
+    fn health(&self) -> MutexGuard<'_, Nodes> {
+        let health = self.shared.health.lock();
+        health.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    fn new(mut url: Url, options: &Options) -> Result<Self, Error> {
+        let auth = match (&options.auth, userinfo(&url)) {
+            (Auth::None, Some(auth)) => auth,
+            (auth, _) => auth.clone(),
+        };
+        // Refused for an address that cannot have them, which then has none.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
+            return Err(Error::Options(format!("{url} is not an http(s) address")));
+        }
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.clone()))
+            .disable_proxy()
+            .enable_meta_header(false);
+        if let Some(pem) = &options.ca_certificate_pem {
+            let certificate = Certificate::from_pem(pem)
+                .map_err(|error| Error::Options(format!("the CA certificate: {error}")))?;
+            builder = builder.cert_validation(CertificateValidation::Full(certificate));
+        }
+        let transport = builder
+            .build()
+            .map_err(|error| Error::Options(deepest_cause(&error)))?;
+        let headers = headers(&auth, &options.opaque_id)?;
+        Ok(Self {
+            url,
+            transport,
+            headers,
+        })
+    }
+
+    /// Fails fast where a request would wait its whole time for a host that is not there.
+    async fn accepts_connections(&self, limit: Duration) -> Result<(), Error> {
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        // Without the brackets of an IPv6 address, which are the URL's.
+        let host = self.url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        match timeout(limit, TcpStream::connect((host, port))).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.unreachable(&error.to_string())),
+            Err(_) => Err(self.unreachable(&format!("no connection within {limit:?}"))),
+        }
+    }
+
+    /// Something in between that redirects would turn a POST into a GET elsewhere.
+    fn check_answered_itself(&self, response: &ClientResponse) -> Result<(), Error> {
+        let answered = response.url();
+        if answered.origin() == self.url.origin() {
+            return Ok(());
+        }
+        let elsewhere = answered.origin().ascii_serialization();
+        Err(Error::Malformed(format!(
+            "{} redirects to {elsewhere}: give that address instead",
+            self.name()
+        )))
+    }
+
+    fn unreachable(&self, cause: &str) -> Error {
+        Error::Unreachable {
+            node: self.name(),
+            cause: cause.to_owned(),
+        }
+    }
+
+    fn name(&self) -> String {
+        node_name(&self.url)
+    }
+}
+
+/// Scheme, host and port, the port even where it is the scheme's own; never a user or a password.
+fn node_name(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}://{host}:{port}", url.scheme())
+}
+
+fn userinfo(url: &Url) -> Option<Auth> {
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    url.password().map(|password| Auth::Basic {
+        username: decoded(url.username()),
+        password: decoded(password),
+    })
+}
+
+fn headers(auth: &Auth, opaque_id: &str) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    let agent = concat!("sync-es/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    // Answers are small; packing them would cost both sides more than it saves.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let opaque_id = HeaderValue::try_from(opaque_id)
+        .map_err(|_| Error::Options(format!("{opaque_id:?} cannot stand in X-Opaque-Id")))?;
+    headers.insert(X_OPAQUE_ID, opaque_id);
+    let credentials = match auth {
+        Auth::None => return Ok(headers),
+        Auth::Basic { username, password } => {
+            format!("Basic {}", BASE64.encode(format!("{username}:{password}")))
+        }
+        Auth::ApiKey(key) if key.contains(':') => format!("ApiKey {}", BASE64.encode(key)),
+        Auth::ApiKey(key) => format!("ApiKey {key}"),
+    };
+    let mut credentials = HeaderValue::try_from(credentials)
+        .map_err(|_| Error::Options("the API key has characters that no API key has".to_owned()))?;
+    credentials.set_sensitive(true);
+    headers.insert(AUTHORIZATION, credentials);
+    Ok(headers)
+}
+
+/// The innermost error says what happened; those around it repeat the address.
+fn deepest_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "hunter2";
+
+    fn options(url: &str, auth: Auth) -> Options {
+        Options {
+            urls: vec![url.parse().unwrap()],
+            auth,
+            ca_certificate_pem: None,
+            request_timeout: Duration::from_secs(1),
+            opaque_id: "sync-es".to_owned(),
+        }
+    }
+
+    fn authorization(url: &str, auth: Auth) -> Option<String> {
+        let options = options(url, auth);
+        let node = Node::new(options.urls[0].clone(), &options).unwrap();
+        let header = node.headers.get(AUTHORIZATION)?;
+        assert!(
+            !format!("{header:?}").contains("Basic"),
+            "not marked as sensitive"
+        );
+        Some(header.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn credentials_come_from_the_options_or_else_from_the_address() {
+        let basic = || Auth::Basic {
+            username: "u".to_owned(),
+            password: "p:ä".to_owned(),
+        };
+        let header = |text: &str| Some(format!("Basic {}", BASE64.encode(text)));
+        assert_eq!(authorization("http://h", Auth::None), None);
+        assert_eq!(authorization("http://h", basic()), header("u:p:ä"));
+        assert_eq!(
+            authorization("http://a:b%40c@h", Auth::None),
+            header("a:b@c")
+        );
+        assert_eq!(authorization("http://a:b@h", basic()), header("u:p:ä"));
+        let key = |key: &str| authorization("http://h", Auth::ApiKey(key.to_owned()));
+        assert_eq!(key("aWQ6a2V5"), Some("ApiKey aWQ6a2V5".to_owned()));
+        assert_eq!(key("id:key"), Some("ApiKey aWQ6a2V5".to_owned()));
+    }
+
+    #[test]
+    fn no_secret_can_be_printed() {
+        let url = format!("http://user:{SECRET}@localhost:9");
+        let password = SECRET.to_owned();
+        let basic = Auth::Basic {
+            username: "u".to_owned(),
+            password,
+        };
+        let client = Client::new(&options(&url, Auth::None)).unwrap();
+        let broken = Client::new(&options("http://h", Auth::ApiKey(format!("{SECRET}\n"))));
+        for text in [
+            format!("{client:?}"),
+            format!("{basic:?} {:?}", Auth::ApiKey(SECRET.to_owned())),
+            format!("{:?}", options(&url, basic)),
+            broken.unwrap_err().to_string(),
+        ] {
+            assert!(!text.contains(SECRET), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_http_is_refused_before_anything_is_sent() {
+        for url in ["ftp://h", "file:///x", "mailto:a@b"] {
+            let refused = Client::new(&options(url, Auth::None)).unwrap_err();
+            assert!(matches!(refused, Error::Options(_)), "{refused}");
+        }
+    }
+}

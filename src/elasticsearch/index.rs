@@ -1,1 +1,316 @@
-//! Operations to a bulk request's body.
+//! One index generation: made, looked at, changed, read through.
+//!
+//! Writes go to a concrete index, never through the alias: `require_alias` does not guard deletes,
+//! and an alias can be moved under us. Every change here says what is to be, so that repeating it
+//! after a lost answer is harmless.
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Client, Distribution, Error, Look, Meta, Method, Response,
+    generation::meta_of,
+    json as body,
+    pages::{Hit, Pages, Scan, Shards, refresh},
+    segment,
+};
+use crate::change::{Key, Version};
+
+/// Documents a page when only ids and versions are read: the default `index.max_result_window`.
+const PAGE_SIZE: u32 = 10_000;
+
+/// A concrete index: one generation.
+#[derive(Debug, Clone)]
+pub struct Index {
+    client: Client,
+    name: String,
+}
+
+impl Index {
+    /// A handle; nothing is asked yet.
+    #[must_use]
+    pub fn new(client: &Client, name: &str) -> Self {
+        Self {
+            client: client.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The index's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The index as it is; `None` if there is none.
+    ///
+    /// # Errors
+    /// The name is an alias, or its `_meta` cannot be read.
+    pub async fn look(&self) -> Result<Option<Look>, IndexError> {
+        let query = [("flat_settings", "true")];
+        let answer = self.request(Method::Get, "", &query, None).await;
+        let answer = match answer {
+            Err(IndexError::Request(error)) if error.is("index_not_found_exception") => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        Look::read(&answer, &self.name).map(Some)
+    }
+
+    /// Makes the index, from whichever template its name matches, with our part of `_meta`.
+    ///
+    /// # Errors
+    /// [`IndexError::Exists`] unless the one that exists is this one, made by a request whose
+    /// answer was lost.
+    pub async fn create(&self, meta: &Meta) -> Result<(), IndexError> {
+        let request = json!({"mappings": {"_meta": meta_of(meta)}});
+        match self.change(Method::Put, "", &request).await {
+            Err(IndexError::Request(error)) if error.is("resource_already_exists_exception") => {
+                let exists = || IndexError::Exists {
+                    index: self.name.clone(),
+                };
+                let ours = self.look().await?.and_then(|look| look.meta);
+                ours.filter(|ours| ours == meta)
+                    .map(drop)
+                    .ok_or_else(exists)
+            }
+            other => other,
+        }
+    }
+
+    /// Replaces our part of `_meta` and leaves the rest as it is.
+    ///
+    /// # Errors
+    /// The request failed, or there is no such index.
+    pub async fn put_meta(&self, meta: &Meta) -> Result<(), IndexError> {
+        let look = self.look().await?;
+        let all = look.map_or_else(|| meta_of(meta), |look| look.with_meta(meta));
+        self.change(Method::Put, "/_mapping", &json!({"_meta": all}))
+            .await
+    }
+
+    /// Adds fields to the mapping; one that exists must be the same.
+    ///
+    /// # Errors
+    /// The request failed, or a field exists otherwise.
+    pub async fn put_properties(&self, properties: &Map<String, Value>) -> Result<(), IndexError> {
+        let request = json!({"properties": properties});
+        self.change(Method::Put, "/_mapping", &request).await
+    }
+
+    /// Changes dynamic settings, by their full names (`index.refresh_interval`); null unsets one.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn put_settings(&self, settings: &Map<String, Value>) -> Result<(), IndexError> {
+        self.change(Method::Put, "/_settings", &json!(settings))
+            .await
+    }
+
+    /// Makes everything acknowledged until now visible to searches.
+    ///
+    /// # Errors
+    /// The request failed, or a shard did not take part.
+    pub async fn refresh(&self) -> Result<(), IndexError> {
+        Ok(refresh(&self.client, &self.name).await?)
+    }
+
+    /// Number of documents that searches see.
+    ///
+    /// # Errors
+    /// The request failed, or a shard did not take part.
+    pub async fn count(&self) -> Result<u64, IndexError> {
+        Ok(count(&self.client, &self.name, None).await?)
+    }
+
+    /// All documents that are acknowledged now, by id and version; if `below` is given, only those
+    /// of an older version.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn documents(
+        &self,
+        distribution: Distribution,
+        below: Option<Version>,
+    ) -> Result<Documents, IndexError> {
+        let scan = Scan {
+            query: None,
+            source: false.into(),
+            size: PAGE_SIZE,
+        };
+        Ok(Documents {
+            pages: Pages::open(&self.client, distribution, &self.name, scan).await?,
+            below,
+        })
+    }
+
+    async fn change(&self, method: Method, path: &str, request: &Value) -> Result<(), IndexError> {
+        let answer = self.request(method, path, &[], Some(request)).await?;
+        acknowledged(&answer, || format!("{}{path}", self.name))
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        request: Option<&Value>,
+    ) -> Result<Response, IndexError> {
+        let path = format!("{}{path}", segment(&self.name));
+        Ok(self
+            .client
+            .request(method, &path, query, request.map(body))
+            .await?)
+    }
+}
+
+/// The documents of an index, page by page.
+#[derive(Debug)]
+pub struct Documents {
+    pages: Pages,
+    below: Option<Version>,
+}
+
+impl Documents {
+    /// The next documents, in no order; `None` at the end.
+    ///
+    /// # Errors
+    /// The request failed; begin again with a new scan if the point in time is gone
+    /// (`search_context_missing_exception`).
+    pub async fn next(&mut self) -> Result<Option<Vec<(Key, Version)>>, IndexError> {
+        while let Some(hits) = self.pages.next::<IgnoredAny>().await? {
+            let wanted = |hit: &Hit<_>| self.below.is_none_or(|below| hit.version < below.0);
+            let documents: Vec<_> = hits
+                .iter()
+                .filter(|&hit| wanted(hit))
+                .map(|hit| (Key::new(&hit.id), Version(hit.version)))
+                .collect();
+            if !documents.is_empty() {
+                return Ok(Some(documents));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Why an index cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] Error),
+    /// A name of an index belongs to an alias.
+    #[error("{name} is an alias of {index}, where an index of its own is expected")]
+    Alias {
+        /// The name that was asked for.
+        name: String,
+        /// An index behind it.
+        index: String,
+    },
+    /// Our part of `_meta` is not what any version of the program writes.
+    #[error("the _meta of {index} cannot be read: {source}")]
+    Meta {
+        /// The index.
+        index: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// An index of that name exists, made by somebody else or for something else.
+    #[error("{index} exists already, and was made for something else")]
+    Exists {
+        /// The index.
+        index: String,
+    },
+    /// Acknowledged writes could be lost in a crash, after PostgreSQL was told to forget them.
+    #[error(
+        "index.translog.durability of {index} is {durability:?}: set it to \"request\", or a crash of Elasticsearch loses acknowledged changes"
+    )]
+    NotDurable {
+        /// The index.
+        index: String,
+        /// What is set.
+        durability: String,
+    },
+    /// An ingest pipeline could change or drop documents.
+    #[error(
+        "{setting} of {index} is {pipeline:?}: remove it, or documents will not equal their rows"
+    )]
+    Pipeline {
+        /// The index.
+        index: String,
+        /// `index.default_pipeline` or `index.final_pipeline`.
+        setting: &'static str,
+        /// What is set.
+        pipeline: String,
+    },
+    /// The alias does not stand where it was put.
+    #[error("alias {alias} points to {found:?}, not to {expected} alone: somebody else moved it")]
+    AliasElsewhere {
+        /// The alias.
+        alias: String,
+        /// Where it should point.
+        expected: String,
+        /// Where it points.
+        found: Vec<String>,
+    },
+    /// A change that not all nodes confirmed in time.
+    #[error("Elasticsearch did not acknowledge {change} in time")]
+    NotAcknowledged {
+        /// What was to be changed.
+        change: String,
+    },
+}
+
+impl IndexError {
+    /// Whether waiting can help; see [`Error::heals`].
+    #[must_use]
+    pub fn heals(&self) -> bool {
+        match self {
+            Self::Request(error) => error.heals(),
+            Self::NotAcknowledged { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Number of documents that match a query, of those that searches see.
+pub(super) async fn count(
+    client: &Client,
+    index: &str,
+    query: Option<&Value>,
+) -> Result<u64, Error> {
+    let path = format!("{}/_count", segment(index));
+    let request = query.map(|query| body(&json!({"query": query})));
+    let counted: Counted = client
+        .request(Method::Post, &path, &[], request)
+        .await?
+        .json()?;
+    if counted.shards.failed > 0 {
+        return Err(Error::Malformed(format!("{index} was counted in part")));
+    }
+    Ok(counted.count)
+}
+
+pub(super) fn acknowledged(
+    answer: &Response,
+    change: impl FnOnce() -> String,
+) -> Result<(), IndexError> {
+    let answer: Acknowledged = answer.json()?;
+    if answer.acknowledged {
+        return Ok(());
+    }
+    Err(IndexError::NotAcknowledged { change: change() })
+}
+
+#[derive(Deserialize)]
+struct Acknowledged {
+    acknowledged: bool,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    count: u64,
+    #[serde(rename = "_shards")]
+    shards: Shards,
+}

@@ -1,7 +1,41 @@
 //! Everything that is asked of Elasticsearch. The official client is named in `client.rs` alone.
 
+mod answer;
 mod bulk;
 mod client;
+mod error;
+mod generation;
 mod index;
+mod names;
+mod nodes;
+mod pages;
 mod records;
 mod verdict;
+
+pub use answer::{Distribution, Response, Server};
+pub use bulk::{Bulk, key_problem};
+pub use client::{Auth, Client, Method, Options};
+pub use error::Error;
+pub use generation::{Look, Meta, RelationName};
+pub use index::{Documents, Index, IndexError};
+pub use names::{alias_targets, get_template, put_template, swap_alias};
+pub use records::{
+    DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
+};
+pub use verdict::{BULK_FILTER_PATH, Malformed, Verdict, judge};
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Everything that could mean something in a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A name as a segment of a request's path.
+fn segment(name: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(name, SEGMENT)
+}
+
+/// A request's body.
+fn json(value: &serde_json::Value) -> Bytes {
+    Bytes::from(value.to_string())
+}

@@ -1,1 +1,0 @@
-//! Operations to a bulk request's body.

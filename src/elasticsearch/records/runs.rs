@@ -1,0 +1,452 @@
+//! Run metadata: one document a run, numbered; resume is resolved from the one with the highest
+//! number (numbers, since a clock can jump).
+//!
+//! Only one instance may write. Whoever starts first writes into the last run's document
+//! ([`Runs::take_over`]), so that an instance which still writes there fails at its next save
+//! (`if_seq_no`), and then makes the document of the next number, which only one can. An LSN may be
+//! confirmed to PostgreSQL after [`RunWriter::save`] has returned, never before.
+//!
+//! A save whose answer was lost looks like another's write. Each save therefore leaves the writer's
+//! token and a counter in the document, by which it knows its own.
+
+use std::hash::{BuildHasher, RandomState};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    super::{Client, Error, Method, json as body, pages::refresh, segment},
+    RecordsError, prepare,
+};
+use crate::change::{Lsn, Version};
+
+/// How often a save meets another version of its document before it gives up. Each time but the
+/// first is an earlier save of the same writer that was late.
+const CONFLICTS_MAX: u32 = 20;
+
+/// A run of the program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// One more than the run before; see [`RunWriter::number`].
+    pub number: u64,
+    /// What it is doing, or did last.
+    pub phase: Phase,
+    /// The table, `schema.name`.
+    pub input_postgres_table: String,
+    /// The concrete index.
+    pub output_es_index: String,
+    /// How PostgreSQL is reached and read, without any secret.
+    pub input_db_backend_config: Map<String, Value>,
+    /// How Elasticsearch is reached and written, without any secret.
+    pub output_db_backend_config: Map<String, Value>,
+    /// Rows and changes read.
+    pub n_input_records: u64,
+    /// Operations that Elasticsearch has acknowledged.
+    pub n_output_records: u64,
+    /// The last key, in key order, below which every snapshot row is acknowledged.
+    pub last_synced_item: Option<String>,
+    /// The snapshot has reached its end.
+    pub sync_finished: bool,
+    /// The replication slot.
+    pub slot: Option<String>,
+    /// The slot's consistent point.
+    pub consistent_point: Option<Lsn>,
+    /// What the snapshot's version is made of: the consistent point, or for a one-shot run an LSN
+    /// from before its barrier.
+    pub snapshot_point: Option<Lsn>,
+    /// A later snapshot may be read once `pg_snapshot_xmin` has passed this.
+    pub barrier_xmax: Option<u64>,
+    /// The position: every change up to it is resolved.
+    pub acknowledged_lsn: Option<Lsn>,
+    /// PostgreSQL's system identifier.
+    pub system_identifier: String,
+    /// PostgreSQL's timeline.
+    pub timeline: u32,
+    /// UUID of the concrete index.
+    pub index_uuid: String,
+    /// A digest of the published columns with their types.
+    pub relation_fingerprint: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it was last saved.
+    pub updated_at: Timestamp,
+    /// When it ended, if it could say so.
+    pub finished_at: Option<Timestamp>,
+    /// What stopped it.
+    pub error: Option<String>,
+    /// The program's version.
+    pub program_version: String,
+    /// The host it ran on.
+    pub host: String,
+}
+
+impl Run {
+    /// The version that its snapshot rows carry.
+    #[must_use]
+    pub fn snapshot_version(&self) -> Option<Version> {
+        self.snapshot_point.map(Version::of_snapshot)
+    }
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Checks, publication, slot, index.
+    Preparing,
+    /// Reading the table.
+    Snapshot,
+    /// Deleting documents whose rows have gone (one-shot runs).
+    Sweep,
+    /// Following the slot.
+    Stream,
+    /// Ended in order.
+    Done,
+}
+
+/// The runs in a metadata index.
+#[derive(Debug, Clone)]
+pub struct Runs {
+    client: Client,
+    index: String,
+}
+
+impl Runs {
+    /// A handle; nothing is asked yet.
+    #[must_use]
+    pub fn new(client: &Client, index: &str) -> Self {
+        Self {
+            client: client.clone(),
+            index: index.to_owned(),
+        }
+    }
+
+    /// Makes the metadata index if it is missing.
+    ///
+    /// # Errors
+    /// The request failed, or the index that exists loses acknowledged writes in a crash.
+    pub async fn prepare(&self) -> Result<(), RecordsError> {
+        prepare(&self.client, &self.index, properties()).await
+    }
+
+    /// The run with the highest number, whoever writes it; `None` also without an index.
+    ///
+    /// # Errors
+    /// The request failed, or the document cannot be read.
+    pub async fn latest(&self) -> Result<Option<Run>, RecordsError> {
+        match self.newest().await {
+            Err(error) if error.is("index_not_found_exception") => Ok(None),
+            newest => Ok(newest?.map(|found| found.saved.run)),
+        }
+    }
+
+    /// Takes the latest run over: whoever still writes it is fenced from now on. Gives the run as
+    /// it stands then, and the writer of the next.
+    ///
+    /// # Errors
+    /// The request failed; [`RecordsError::Fenced`] when others go on writing or take over too.
+    pub async fn take_over(&self) -> Result<(RunWriter, Option<Run>), RecordsError> {
+        let token = random_token();
+        let latest = match self.newest().await? {
+            Some(found) => Some(self.fence(found, &token).await?),
+            None => None,
+        };
+        let writer = RunWriter {
+            number: latest.as_ref().map_or(1, |run| run.number + 1),
+            runs: self.clone(),
+            token,
+            save: 0,
+            place: None,
+            acknowledged: None,
+        };
+        Ok((writer, latest))
+    }
+
+    /// Writes the run's document again, as it is, under our token.
+    async fn fence(&self, mut found: Found, token: &str) -> Result<Run, RecordsError> {
+        let number = found.saved.run.number;
+        for _ in 0..CONFLICTS_MAX {
+            token.clone_into(&mut found.saved.writer);
+            match self.put(&found.saved, Some(found.place)).await {
+                Ok(_) => return Ok(found.saved.run),
+                Err(error) if error.is(CONFLICT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            found = self.get(number).await?;
+            if found.saved.writer == token {
+                return Ok(found.saved.run);
+            }
+        }
+        Err(self.fenced(number))
+    }
+
+    async fn newest(&self) -> Result<Option<Found>, Error> {
+        refresh(&self.client, &self.index).await?;
+        let path = format!("{}/_search", segment(&self.index));
+        let query = [("allow_partial_search_results", "false")];
+        let search = json!({
+            "size": 1,
+            "sort": [{"number": "desc"}],
+            "seq_no_primary_term": true,
+        });
+        let answer = self
+            .client
+            .request(Method::Post, &path, &query, Some(body(&search)))
+            .await?;
+        let page: Page = answer.json()?;
+        Ok(page.hits.hits.into_iter().next())
+    }
+
+    async fn get(&self, number: u64) -> Result<Found, RecordsError> {
+        let path = format!("{}/_doc/{number}", segment(&self.index));
+        let answer = self.client.request(Method::Get, &path, &[], None).await?;
+        if answer.status == 404 {
+            return Err(RecordsError::Gone {
+                index: self.index.clone(),
+                run: number,
+            });
+        }
+        Ok(answer.json()?)
+    }
+
+    /// Writes a run's document: a new one, or over the one that stands at `place`.
+    async fn put(&self, saved: &Saved, place: Option<Place>) -> Result<Place, Error> {
+        let action = if place.is_some() { "_doc" } else { "_create" };
+        let path = format!("{}/{action}/{}", segment(&self.index), saved.run.number);
+        let place = place.map(|place| (place.sequence.to_string(), place.term.to_string()));
+        let query = place.as_ref().map(|(sequence, term)| {
+            [
+                ("if_seq_no", sequence.as_str()),
+                ("if_primary_term", term.as_str()),
+            ]
+        });
+        let query = query.as_ref().map_or(&[][..], |query| &query[..]);
+        let request = Some(body(&json!(saved)));
+        self.client
+            .request(Method::Put, &path, query, request)
+            .await?
+            .json()
+    }
+
+    fn fenced(&self, run: u64) -> RecordsError {
+        RecordsError::Fenced {
+            index: self.index.clone(),
+            run,
+        }
+    }
+}
+
+/// The only writer of a run's document.
+#[derive(Debug)]
+pub struct RunWriter {
+    runs: Runs,
+    number: u64,
+    /// Tells this writer's saves from any other's.
+    token: String,
+    /// Counts the saves, so that the last can be told from an earlier one that was late.
+    save: u64,
+    place: Option<Place>,
+    acknowledged: Option<Lsn>,
+}
+
+impl RunWriter {
+    /// The number of the run that this writer writes.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Stores the run. When this returns, its acknowledged LSN may be confirmed.
+    ///
+    /// # Errors
+    /// [`RecordsError::Fenced`] and [`RecordsError::Gone`] are final. After any other error the
+    /// run may or may not be stored; the next save finds out.
+    ///
+    /// # Panics
+    /// The run has another number than this writer's, or a position behind one already stored.
+    pub async fn save(&mut self, run: &Run) -> Result<(), RecordsError> {
+        assert_eq!(run.number, self.number, "a run is saved by its own writer");
+        assert!(
+            run.acknowledged_lsn.is_none() || run.acknowledged_lsn >= self.acknowledged,
+            "a position never goes back"
+        );
+        self.save += 1;
+        let saved = Saved {
+            writer: self.token.clone(),
+            save: self.save,
+            run: run.clone(),
+        };
+        for _ in 0..CONFLICTS_MAX {
+            match self.runs.put(&saved, self.place).await {
+                Ok(place) => {
+                    self.remember(place, run);
+                    return Ok(());
+                }
+                Err(error) if error.is(CONFLICT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let found = self.runs.get(self.number).await?;
+            if found.saved.writer != self.token {
+                break;
+            }
+            if found.saved.save == self.save {
+                self.remember(found.place, run);
+                return Ok(());
+            }
+            // An earlier save of ours, whose answer was lost.
+            self.place = Some(found.place);
+        }
+        Err(self.runs.fenced(self.number))
+    }
+
+    fn remember(&mut self, place: Place, run: &Run) {
+        self.place = Some(place);
+        self.acknowledged = run.acknowledged_lsn.or(self.acknowledged);
+    }
+}
+
+const CONFLICT: &str = "version_conflict_engine_exception";
+
+/// A run as its document holds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Saved {
+    writer: String,
+    save: u64,
+    #[serde(flatten)]
+    run: Run,
+}
+
+/// A version of a document, as `if_seq_no` and `if_primary_term` ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+struct Place {
+    #[serde(rename = "_seq_no")]
+    sequence: u64,
+    #[serde(rename = "_primary_term")]
+    term: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    #[serde(flatten)]
+    place: Place,
+    #[serde(rename = "_source")]
+    saved: Saved,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    hits: Hits,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Found>,
+}
+
+/// Two keys of the standard library's hasher, which it takes from the system's randomness.
+fn random_token() -> String {
+    let random = || RandomState::new().hash_one(());
+    format!("{:016x}{:016x}", random(), random())
+}
+
+/// The mapping of a run's document: what one searches for is typed, the rest only kept.
+fn properties() -> Value {
+    let keyword = || json!({"type": "keyword", "ignore_above": 1024});
+    let number = || json!({"type": "long"});
+    let date = || json!({"type": "date"});
+    let kept = || json!({"type": "object", "enabled": false});
+    json!({
+        "writer": keyword(),
+        "save": number(),
+        "number": number(),
+        "phase": keyword(),
+        "input_postgres_table": keyword(),
+        "output_es_index": keyword(),
+        "input_db_backend_config": kept(),
+        "output_db_backend_config": kept(),
+        "n_input_records": number(),
+        "n_output_records": number(),
+        "last_synced_item": keyword(),
+        "sync_finished": {"type": "boolean"},
+        "slot": keyword(),
+        "consistent_point": keyword(),
+        "snapshot_point": keyword(),
+        "barrier_xmax": number(),
+        "acknowledged_lsn": keyword(),
+        "system_identifier": keyword(),
+        "timeline": number(),
+        "index_uuid": keyword(),
+        "relation_fingerprint": keyword(),
+        "started_at": date(),
+        "updated_at": date(),
+        "finished_at": date(),
+        "error": {"type": "text"},
+        "program_version": keyword(),
+        "host": keyword(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_run_is_in_the_strict_mapping() {
+        let fields = |value: Value| {
+            let mut fields: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+            fields.sort();
+            fields
+        };
+        assert_eq!(fields(json!(sample())), fields(properties()));
+    }
+
+    #[test]
+    fn a_run_comes_back_from_its_document_exactly() {
+        let saved = sample();
+        let back: Saved = serde_json::from_str(&json!(saved).to_string()).unwrap();
+        assert_eq!((back.run, back.save), (saved.run, saved.save));
+    }
+
+    #[test]
+    fn no_two_writers_have_one_token() {
+        let tokens: std::collections::HashSet<_> = (0..100).map(|_| random_token()).collect();
+        assert_eq!(tokens.len(), 100);
+    }
+
+    fn sample() -> Saved {
+        let now: Timestamp = "2026-11-24T23:33:00.123456789Z".parse().unwrap();
+        let run = Run {
+            number: 3,
+            phase: Phase::Stream,
+            input_postgres_table: "public.integrated_records".to_owned(),
+            output_es_index: "integrated_records_v1".to_owned(),
+            input_db_backend_config: Map::new(),
+            output_db_backend_config: Map::new(),
+            n_input_records: 10,
+            n_output_records: 9,
+            last_synced_item: Some("ä\"\\".to_owned()),
+            sync_finished: true,
+            slot: Some("sync_es".to_owned()),
+            consistent_point: Some(Lsn(0x15A_AD08)),
+            snapshot_point: Some(Lsn(0x15A_AD08)),
+            barrier_xmax: Some(1 << 62),
+            acknowledged_lsn: Some(Lsn(0x16_B374_D848)),
+            system_identifier: "7436363636363636363".to_owned(),
+            timeline: 1,
+            index_uuid: "0OmasNCtSgCARt2xGW6SDA".to_owned(),
+            relation_fingerprint: "f".to_owned(),
+            started_at: now,
+            updated_at: now,
+            finished_at: None,
+            error: None,
+            program_version: "0.1.0".to_owned(),
+            host: "h".to_owned(),
+        };
+        Saved {
+            writer: random_token(),
+            save: u64::MAX,
+            run,
+        }
+    }
+}
