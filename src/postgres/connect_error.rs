@@ -1,0 +1,239 @@
+//! Why a connection could not be made: one line with where, what, and what to do.
+//! Two questions sort a cause: does waiting help, and is another host worth a try?
+
+use std::{error::Error, fmt, io, time::Duration};
+
+use tokio_postgres::error::SqlState;
+
+/// No host could be used.
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    pub(super) database: String,
+    pub(super) user: String,
+    /// One a host, in the order in which they were tried.
+    pub(super) failures: Vec<Failure>,
+}
+
+/// What one host answered.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// `host:port`.
+    pub(super) host: String,
+    pub(super) cause: Cause,
+}
+
+/// A connection that had been made is gone.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("connection to PostgreSQL at {host}:{port} ended: {cause}")]
+pub struct SessionEnded {
+    /// Name or socket directory.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Why.
+    pub cause: String,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Cause {
+    #[error("the name cannot be resolved ({0}); check the host in POSTGRES_URL")]
+    Unresolved(String),
+    #[error("connection refused; is PostgreSQL running there, and listening on this port?")]
+    Refused,
+    #[error("no answer within {} s; is a firewall between?", .0.as_secs())]
+    Timeout(Duration),
+    #[error("there is no socket; is PostgreSQL running there, and using this directory and port?")]
+    NoSocket,
+    #[error("{0}")]
+    Broken(String),
+    #[error(
+        "the server does not speak TLS; turn it on there, or, if you trust the network between, \
+         set sslmode=disable in POSTGRES_URL"
+    )]
+    NoTls,
+    #[error("{0}")]
+    TlsFiles(String),
+    #[error(
+        "TLS: {0}; name the authority that signed the server's certificate in POSTGRES_CA_CERT, \
+         and the host as the certificate does (or choose a weaker sslmode in POSTGRES_URL)"
+    )]
+    Tls(String),
+    #[error("the password is wrong; check POSTGRES_URL, PGPASSWORD or the password file")]
+    Password,
+    #[error(
+        "a password is asked and none was given; set it in POSTGRES_URL, PGPASSWORD or the password file"
+    )]
+    NoPassword,
+    #[error("refused: {0}; check the role and the server's pg_hba.conf")]
+    Role(String),
+    #[error("there is no such database; check its name in POSTGRES_URL")]
+    Database,
+    #[error("{0}; it may pass")]
+    Busy(String),
+    #[error("the session is not {0}, which target_session_attrs asks for")]
+    Unfit(&'static str),
+    #[error("{0}")]
+    Server(String),
+    #[error("{0}; is this a PostgreSQL server?")]
+    Protocol(String),
+}
+
+impl ConnectError {
+    /// Whether waiting may mend it: nothing listens yet, a network fault, a server that starts or
+    /// is full. What a person must mend (a password, a name, a certificate) does not heal.
+    #[must_use]
+    pub fn heals(&self) -> bool {
+        self.failures.iter().any(|failure| failure.cause.heals())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot connect to PostgreSQL, database {:?} as user {:?}",
+            self.database, self.user
+        )?;
+        let mut separator = ": ";
+        for failure in &self.failures {
+            write!(f, "{separator}{}: {}", failure.host, failure.cause)?;
+            separator = " | ";
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConnectError {}
+
+impl Cause {
+    /// What tokio-postgres tells, sorted.
+    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
+        if let Some(answer) = error.as_db_error() {
+            return Self::of_answer(answer.code(), answer.message());
+        }
+        let chain = || std::iter::successors(error.source(), |&error| error.source());
+        let io = chain().find_map(|error| error.downcast_ref::<io::Error>());
+        let deepest = chain()
+            .last()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        // tokio-postgres keeps an error's kind to itself; its text is what tells.
+        match (error.to_string().as_str(), deepest.as_str()) {
+            ("error performing TLS handshake", "server does not support TLS") => Self::NoTls,
+            ("error performing TLS handshake", _) => Self::Tls(deepest),
+            ("invalid configuration", "password missing") => Self::NoPassword,
+            ("error connecting to server" | "error communicating with the server", _) => {
+                match io.map(io::Error::kind) {
+                    Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
+                    Some(io::ErrorKind::NotFound) => Self::NoSocket,
+                    _ => Self::Broken(deepest),
+                }
+            }
+            ("connection closed", _) => Self::Broken("the server closed the connection".to_owned()),
+            ("authentication error", _) => {
+                Self::Server(format!("authentication failed: {deepest}"))
+            }
+            (text, _) => Self::Protocol(format!("{text}: {deepest}")),
+        }
+    }
+
+    fn of_answer(code: &SqlState, message: &str) -> Self {
+        match *code {
+            SqlState::INVALID_PASSWORD => Self::Password,
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Self::Role(message.to_owned()),
+            SqlState::INVALID_CATALOG_NAME => Self::Database,
+            SqlState::CANNOT_CONNECT_NOW
+            | SqlState::TOO_MANY_CONNECTIONS
+            | SqlState::ADMIN_SHUTDOWN
+            | SqlState::CRASH_SHUTDOWN => Self::Busy(message.to_owned()),
+            _ => Self::Server(format!("{message} (SQLSTATE {})", code.code())),
+        }
+    }
+
+    fn heals(&self) -> bool {
+        match self {
+            Self::Unresolved(_)
+            | Self::Refused
+            | Self::Timeout(_)
+            | Self::NoSocket
+            | Self::Broken(_)
+            | Self::Busy(_)
+            | Self::Unfit(_) => true,
+            Self::NoTls
+            | Self::TlsFiles(_)
+            | Self::Tls(_)
+            | Self::Password
+            | Self::NoPassword
+            | Self::Role(_)
+            | Self::Database
+            | Self::Server(_)
+            | Self::Protocol(_) => false,
+        }
+    }
+
+    /// A server that says no has spoken for all of them, as libpq has it.
+    pub(super) fn ends_the_search(&self) -> bool {
+        matches!(
+            self,
+            Self::Password | Self::NoPassword | Self::Role(_) | Self::Database | Self::Server(_)
+        )
+    }
+
+    /// Whether the same server may answer otherwise with TLS instead of without, or the reverse.
+    pub(super) fn may_differ_with_encryption(&self) -> bool {
+        matches!(self, Self::NoTls | Self::Tls(_) | Self::Role(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(causes: &[(&str, Cause)]) -> ConnectError {
+        ConnectError {
+            database: "records".to_owned(),
+            user: "cdc".to_owned(),
+            failures: causes
+                .iter()
+                .map(|(host, cause)| Failure {
+                    host: (*host).to_owned(),
+                    cause: cause.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn an_error_names_every_host_with_its_cause_in_one_line() {
+        let both = error(&[("a:5432", Cause::Refused), ("b:5433", Cause::Password)]);
+        let text = both.to_string();
+        assert!(!text.contains('\n'));
+        for part in [
+            "a:5432",
+            "b:5433",
+            "\"records\"",
+            "\"cdc\"",
+            "refused",
+            "PGPASSWORD",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn waiting_helps_when_one_host_may_come_back() {
+        assert!(error(&[("a", Cause::NoTls), ("b", Cause::Refused)]).heals());
+        assert!(!error(&[("a", Cause::Password)]).heals());
+        assert!(!error(&[("a", Cause::Tls("UnknownIssuer".to_owned()))]).heals());
+    }
+
+    #[test]
+    fn an_answer_of_the_server_is_sorted_by_its_sqlstate() {
+        let cause = |code: &str| Cause::of_answer(&SqlState::from_code(code), "words");
+        assert!(matches!(cause("28P01"), Cause::Password));
+        assert!(matches!(cause("3D000"), Cause::Database));
+        assert!(matches!(cause("28000"), Cause::Role(_)));
+        assert!(cause("57P03").heals() && !cause("57P03").ends_the_search());
+        assert!(cause("53300").heals());
+        assert!(!cause("42501").heals() && cause("42501").ends_the_search());
+    }
+}
