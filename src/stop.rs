@@ -15,7 +15,9 @@ pub enum Stop {
     #[error("{0}")]
     Settings(String),
     /// A one-shot run that reached its end, with documents that Elasticsearch refused.
-    #[error("{count} documents were refused and set aside in {index}; the first: key {key:?}: {reason}")]
+    #[error(
+        "{count} documents were refused and set aside in {index}; the first: key {key:?}: {reason}"
+    )]
     DeadLetters {
         /// How many.
         count: u64,
@@ -27,7 +29,9 @@ pub enum Stop {
         reason: String,
     },
     /// A refused document, with `ES_CLIENT_RAISE_ERRORS=1`.
-    #[error("Elasticsearch refused the document with key {key:?}: {reason}. Everything before it is stored; correct the row or the mapping and start again, or let refused documents be set aside with ES_CLIENT_RAISE_ERRORS=0")]
+    #[error(
+        "Elasticsearch refused the document with key {key:?}: {reason}. Everything before it is stored; correct the row or the mapping and start again, or let refused documents be set aside with ES_CLIENT_RAISE_ERRORS=0"
+    )]
     Refused {
         /// Its key.
         key: String,
@@ -35,7 +39,9 @@ pub enum Stop {
         reason: String,
     },
     /// A one-shot run that has tried as often as `ES_MAX_RETRIES` says.
-    #[error("gave up after {attempts} attempts: {cause}. The position is saved: start again to go on from there")]
+    #[error(
+        "gave up after {attempts} attempts: {cause}. The position is saved: start again to go on from there"
+    )]
     RetriesExhausted {
         /// How often it was tried.
         attempts: u32,
@@ -52,7 +58,9 @@ pub enum Stop {
     #[error("not ready to run:{}", listed(.0))]
     Preconditions(Vec<Precondition>),
     /// The slot is gone, or its WAL is.
-    #[error("replication slot {slot:?} is {state}: changes after {acknowledged} may be lost. Compare and rebuild: `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    #[error(
+        "replication slot {slot:?} is {state}: changes after {acknowledged} may be lost. Compare and rebuild: `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+    )]
     SlotLost {
         /// The slot.
         slot: String,
@@ -62,7 +70,9 @@ pub enum Stop {
         acknowledged: Lsn,
     },
     /// Somebody moved the slot past what is stored.
-    #[error("replication slot {slot:?} is confirmed up to {confirmed}, but only {acknowledged} is stored: the changes between are gone. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    #[error(
+        "replication slot {slot:?} is confirmed up to {confirmed}, but only {acknowledged} is stored: the changes between are gone. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+    )]
     SlotAhead {
         /// The slot.
         slot: String,
@@ -72,7 +82,9 @@ pub enum Stop {
         acknowledged: Lsn,
     },
     /// A slot of our name that our records do not know.
-    #[error("replication slot {slot:?} exists, but {why}. If nothing else uses it: `sync-es drop-slot`; otherwise choose another SYNC_ES_SLOT")]
+    #[error(
+        "replication slot {slot:?} exists, but {why}. If nothing else uses it: `sync-es drop-slot`; otherwise choose another SYNC_ES_SLOT"
+    )]
     ForeignSlot {
         /// The slot.
         slot: String,
@@ -80,7 +92,9 @@ pub enum Stop {
         why: String,
     },
     /// An index that this program did not make, or made from something else.
-    #[error("index {index:?} {why}. Its documents cannot be told apart from this table's: choose another ELASTICSEARCH_INDEX_NAME, or delete the index")]
+    #[error(
+        "index {index:?} {why}. Its documents cannot be told apart from this table's: choose another ELASTICSEARCH_INDEX_NAME, or delete the index"
+    )]
     ForeignIndex {
         /// The index.
         index: String,
@@ -88,7 +102,9 @@ pub enum Stop {
         why: String,
     },
     /// The index that the position belongs to is not the one that is there.
-    #[error("index {index:?} is {state}, but its position is stored up to {acknowledged}: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    #[error(
+        "index {index:?} is {state}, but its position is stored up to {acknowledged}: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+    )]
     IndexReplaced {
         /// The index.
         index: String,
@@ -98,7 +114,9 @@ pub enum Stop {
         acknowledged: String,
     },
     /// The database is not the one that the index was made from.
-    #[error("the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME")]
+    #[error(
+        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+    )]
     OtherDatabase {
         /// System identifier and timeline in our records.
         expected: String,
@@ -106,7 +124,9 @@ pub enum Stop {
         found: String,
     },
     /// A document carries a version that no commit can have given it.
-    #[error("the document with key {key:?} in index {index:?} has version {stored}, above every version up to the WAL's end: another writer, or an index restored beside an older database. Rebuild into the next ELASTICSEARCH_INDEX_NAME")]
+    #[error(
+        "the document with key {key:?} in index {index:?} has version {stored}, above every version up to the WAL's end: another writer, or an index restored beside an older database. Rebuild into the next ELASTICSEARCH_INDEX_NAME"
+    )]
     ForeignVersion {
         /// Its key.
         key: String,
@@ -122,7 +142,9 @@ pub enum Stop {
     #[error("the replication stream cannot be gone on with: {0}")]
     Stream(String),
     /// Another instance has written our run metadata.
-    #[error("another instance of sync-es has taken over run metadata {0:?}; this one stops before it writes anything more")]
+    #[error(
+        "another instance of sync-es has taken over run metadata {0:?}; this one stops before it writes anything more"
+    )]
     Fenced(String),
 }
 
@@ -163,7 +185,10 @@ impl Stop {
 }
 
 fn listed(preconditions: &[Precondition]) -> String {
-    preconditions.iter().map(|one| format!("\n  - {}\n    {}", one.found, one.mend)).collect()
+    preconditions
+        .iter()
+        .map(|one| format!("\n  - {}\n    {}", one.found, one.mend))
+        .collect()
 }
 
 #[cfg(test)]
@@ -172,9 +197,21 @@ mod tests {
 
     #[test]
     fn every_unmet_precondition_is_told_with_its_remedy() {
-        let one = |found: &str, mend: &str| Precondition { found: found.to_owned(), mend: mend.to_owned() };
-        let stop = Stop::Preconditions(vec![one("wal_level is replica", "ALTER SYSTEM SET wal_level = logical; restart"), one("b", "c")]);
-        assert_eq!(stop.to_string(), "not ready to run:\n  - wal_level is replica\n    ALTER SYSTEM SET wal_level = logical; restart\n  - b\n    c");
+        let one = |found: &str, mend: &str| Precondition {
+            found: found.to_owned(),
+            mend: mend.to_owned(),
+        };
+        let stop = Stop::Preconditions(vec![
+            one(
+                "wal_level is replica",
+                "ALTER SYSTEM SET wal_level = logical; restart",
+            ),
+            one("b", "c"),
+        ]);
+        assert_eq!(
+            stop.to_string(),
+            "not ready to run:\n  - wal_level is replica\n    ALTER SYSTEM SET wal_level = logical; restart\n  - b\n    c"
+        );
         assert_eq!(stop.exit_code(), 12);
     }
 }

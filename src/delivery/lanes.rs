@@ -68,9 +68,11 @@ impl Batch {
     pub fn add(&mut self, write: Write) {
         self.bytes += write.wire_bytes();
         if let Some(&place) = self.places.get(&write.operation.key) {
-            self.superseded.push(std::mem::replace(&mut self.writes[place], write));
+            self.superseded
+                .push(std::mem::replace(&mut self.writes[place], write));
         } else {
-            self.places.insert(write.operation.key.clone(), self.writes.len());
+            self.places
+                .insert(write.operation.key.clone(), self.writes.len());
             self.writes.push(write);
         }
     }

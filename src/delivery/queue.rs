@@ -37,7 +37,10 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
     /// Nothing open, nothing reached.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), reached: watch::Sender::new(None) })
+        Arc::new(Self {
+            state: Mutex::default(),
+            reached: watch::Sender::new(None),
+        })
     }
 
     /// A new ticket behind all others.
@@ -105,20 +108,36 @@ impl Delivery {
         let mut tasks = JoinSet::new();
         let lanes = (0..lanes).map(|_| {
             let (sender, receiver) = mpsc::channel(LANE_LENGTH);
-            tasks.spawn(run_lane(receiver, writer.clone(), acknowledger.clone(), in_flight.clone()));
+            tasks.spawn(run_lane(
+                receiver,
+                writer.clone(),
+                acknowledger.clone(),
+                in_flight.clone(),
+            ));
             sender
         });
         let lanes = lanes.collect();
-        (Self { lanes, budget: Arc::new(Semaphore::new(BYTES_IN_FLIGHT_MAX)), in_flight }, tasks)
+        (
+            Self {
+                lanes,
+                budget: Arc::new(Semaphore::new(BYTES_IN_FLIGHT_MAX)),
+                in_flight,
+            },
+            tasks,
+        )
     }
 
     /// Waits until there is room for an operation of this size. One that is larger than all the
     /// room gets all of it, alone.
     pub async fn admit(&self, wire_bytes: usize) -> Share {
-        let bytes = wire_bytes.saturating_add(OVERHEAD_BYTES).min(BYTES_IN_FLIGHT_MAX);
+        let bytes = wire_bytes
+            .saturating_add(OVERHEAD_BYTES)
+            .min(BYTES_IN_FLIGHT_MAX);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         // Acquiring fails only on a closed semaphore, and this one is never closed.
-        Share { _permit: self.budget.clone().acquire_many_owned(bytes).await.ok() }
+        Share {
+            _permit: self.budget.clone().acquire_many_owned(bytes).await.ok(),
+        }
     }
 
     /// Hands an operation to its lane. Operations of one key must come in their order.

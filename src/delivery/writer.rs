@@ -9,13 +9,17 @@ use std::{
     },
 };
 
+use jiff::Timestamp;
+
 use super::{
     Retry, Ticket,
     lanes::{Batch, Write},
 };
 use crate::{
     change::{Action, Key, Operation, Version},
-    elasticsearch::{BULK_FILTER_PATH, Bulk, Client, DeadLetter, DeadLetters, Error, Method, Verdict, judge, key_problem},
+    elasticsearch::{
+        Bulk, Client, DeadLetter, DeadLetters, Error, RefusedAction, Verdict, key_problem,
+    },
     stop::Stop,
 };
 
@@ -30,8 +34,8 @@ pub struct WriterOptions {
     pub retry: Retry,
     /// What happens to a refused document.
     pub on_refusal: OnRefusal,
-    /// Names the run in dead letters.
-    pub run: String,
+    /// The run's number, for dead letters.
+    pub run: u64,
 }
 
 /// What happens to a document that Elasticsearch refuses.
@@ -74,8 +78,22 @@ pub struct Writer {
 impl Writer {
     /// A writer into one index. `dead_keys` are those that have a dead letter now.
     #[must_use]
-    pub fn new(client: Client, dead_letters: DeadLetters, dead_keys: HashSet<Key>, options: WriterOptions, counters: Arc<Counters>) -> Self {
-        Self { client, dead_letters, options, counters, bound: AtomicU64::new(0), first_refusal: OnceLock::new(), dead_keys: DeadKeys::new(dead_keys) }
+    pub fn new(
+        client: Client,
+        dead_letters: DeadLetters,
+        dead_keys: HashSet<Key>,
+        options: WriterOptions,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            client,
+            dead_letters,
+            options,
+            counters,
+            bound: AtomicU64::new(0),
+            first_refusal: OnceLock::new(),
+            dead_keys: DeadKeys::new(dead_keys),
+        }
     }
 
     /// Whether a batch should be sent before anything is added to it.
@@ -111,7 +129,8 @@ impl Writer {
                 continue;
             }
             let round = self.send(request).await?;
-            let progress = !round.resolved.is_empty() || !round.refused.is_empty() || round.trouble.is_none();
+            let progress =
+                !round.resolved.is_empty() || !round.refused.is_empty() || round.trouble.is_none();
             self.clear(round.mended).await;
             resolve(round.resolved);
             resolve(self.set_aside(round.refused).await?);
@@ -127,42 +146,66 @@ impl Writer {
 
     /// Encodes the documents; those that no request can carry are refused here.
     fn encode(&self, writes: Vec<Write>) -> (Request, Vec<Refusal>) {
-        let mut request = Request { bulk: Bulk::new(), writes: Vec::with_capacity(writes.len()) };
+        let mut request = Request {
+            bulk: Bulk::new(),
+            writes: Vec::with_capacity(writes.len()),
+        };
         let mut refused = Vec::new();
         for write in writes {
             let operation = &write.operation;
-            let problem = key_problem(&operation.key).map(|problem| ("key", problem.to_owned())).or_else(|| match &operation.action {
-                Action::Delete => {
-                    request.bulk.push_delete(&operation.key, operation.version);
-                    None
-                }
-                Action::Index(row) => match request.bulk.push_index(&operation.key, operation.version, |out| write.layout.encode(row, out)) {
-                    Ok(encoded) => {
-                        self.counters.vectors_dropped.fetch_add(encoded.vectors_dropped.into(), Ordering::Relaxed);
-                        None
-                    }
-                    Err(error) => Some(("encoding", error.to_string())),
-                },
-            });
+            let problem =
+                key_problem(&operation.key)
+                    .map(|problem| ("key", problem.to_owned()))
+                    .or_else(|| match &operation.action {
+                        Action::Delete => {
+                            request.bulk.push_delete(&operation.key, operation.version);
+                            None
+                        }
+                        Action::Index(row) => match request.bulk.push_index(
+                            &operation.key,
+                            operation.version,
+                            |out| write.layout.encode(row, out),
+                        ) {
+                            Ok(encoded) => {
+                                self.counters
+                                    .vectors_dropped
+                                    .fetch_add(encoded.vectors_dropped.into(), Ordering::Relaxed);
+                                None
+                            }
+                            Err(error) => Some(("encoding", error.to_string())),
+                        },
+                    });
             match problem {
                 None => request.writes.push(write),
-                Some((kind, reason)) => refused.push(Refusal { write, document: None, kind: kind.to_owned(), reason }),
+                Some((kind, reason)) => refused.push(Refusal {
+                    write,
+                    document: None,
+                    kind: kind.to_owned(),
+                    reason,
+                }),
             }
         }
         (request, refused)
     }
 
     async fn send(&self, request: Request) -> Result<Round, Stop> {
-        let path = format!("/{}/_bulk", self.options.index);
-        let answer = self.client.request(Method::Post, &path, &[("filter_path", BULK_FILTER_PATH)], Some(request.bulk.body())).await;
-        let verdicts = match answer {
-            Ok(answer) => judge(&answer.body, request.writes.len(), Version(self.bound.load(Ordering::Relaxed))).map_err(|error| error.to_string()),
-            Err(Error::Refused { status: 413, reason, .. }) => return Ok(request.split(reason)),
-            Err(error) => Err(error.to_string()),
-        };
-        match verdicts {
+        let bound = Version(self.bound.load(Ordering::Relaxed));
+        match self
+            .client
+            .bulk(&self.options.index, &request.bulk, bound)
+            .await
+        {
             Ok(verdicts) => self.sort(request, verdicts),
-            Err(trouble) => Ok(Round { left: vec![request], trouble: Some(trouble), ..Round::default() }),
+            Err(Error::Refused {
+                status: 413,
+                reason,
+                ..
+            }) => Ok(request.split(reason)),
+            Err(error) => Ok(Round {
+                left: vec![request],
+                trouble: Some(error.to_string()),
+                ..Round::default()
+            }),
         }
     }
 
@@ -175,45 +218,82 @@ impl Writer {
             match verdict {
                 Verdict::Applied | Verdict::Superseded => {
                     if self.dead_keys.contain(&write.operation.key) {
-                        round.mended.push((write.operation.key, write.operation.version));
+                        round
+                            .mended
+                            .push((write.operation.key, write.operation.version));
                     }
                     round.resolved.push(write.ticket);
                 }
-                Verdict::Refused { kind, reason } => round.refused.push(Refusal { document: bulk.source(place).map(<[u8]>::to_vec), write, kind, reason }),
+                Verdict::Refused { kind, reason } => round.refused.push(Refusal {
+                    document: bulk.source(place).map(<[u8]>::to_vec),
+                    write,
+                    kind,
+                    reason,
+                }),
                 Verdict::Overloaded { kind, reason } | Verdict::System { kind, reason } => {
-                    round.trouble.get_or_insert_with(|| format!("{kind}: {reason}"));
+                    round
+                        .trouble
+                        .get_or_insert_with(|| format!("{kind}: {reason}"));
                     places.push(place);
                     left.push(write);
                 }
                 Verdict::Foreign { stored } => {
-                    return Err(Stop::ForeignVersion { key: write.operation.key.to_string(), index: self.options.index.clone(), stored });
+                    return Err(Stop::ForeignVersion {
+                        key: write.operation.key.to_string(),
+                        index: self.options.index.clone(),
+                        stored,
+                    });
                 }
             }
         }
-        self.counters.delivered.fetch_add(round.resolved.len() as u64, Ordering::Relaxed);
+        self.counters
+            .delivered
+            .fetch_add(round.resolved.len() as u64, Ordering::Relaxed);
         if !left.is_empty() {
-            round.left.push(Request { bulk: bulk.select(&places), writes: left });
+            round.left.push(Request {
+                bulk: bulk.select(&places),
+                writes: left,
+            });
         }
         Ok(round)
     }
 
     /// Stores refused operations as dead letters, and only then counts them as resolved.
     async fn set_aside(&self, refused: Vec<Refusal>) -> Result<Vec<Ticket>, Stop> {
-        let Some(first) = refused.first() else { return Ok(Vec::new()) };
-        let (key, reason) = (first.write.operation.key.to_string(), format!("{}: {}", first.kind, first.reason));
+        let Some(first) = refused.first() else {
+            return Ok(Vec::new());
+        };
+        let (key, reason) = (
+            first.write.operation.key.to_string(),
+            format!("{}: {}", first.kind, first.reason),
+        );
         if self.options.on_refusal == OnRefusal::Stop {
             return Err(Stop::Refused { key, reason });
         }
-        tracing::warn!(documents = refused.len(), reason, "documents refused, setting them aside as dead letters");
+        tracing::warn!(
+            documents = refused.len(),
+            reason,
+            "documents refused, setting them aside as dead letters"
+        );
         let _ = self.first_refusal.set((key, reason));
-        let letters: Vec<DeadLetter> = refused.iter().map(|refusal| refusal.letter(&self.options.run)).collect();
+        let letters: Vec<DeadLetter> = refused
+            .iter()
+            .map(|refusal| refusal.letter(self.options.run))
+            .collect();
         let mut attempt = 0;
         while let Err(error) = self.dead_letters.store(&letters).await {
             attempt += 1;
-            self.pause(attempt, &format!("storing dead letters: {error}")).await?;
+            self.pause(attempt, &format!("storing dead letters: {error}"))
+                .await?;
         }
-        self.counters.dead_letters.fetch_add(letters.len() as u64, Ordering::Relaxed);
-        self.dead_keys.add(refused.iter().map(|refusal| refusal.write.operation.key.clone()));
+        self.counters
+            .dead_letters
+            .fetch_add(letters.len() as u64, Ordering::Relaxed);
+        self.dead_keys.add(
+            refused
+                .iter()
+                .map(|refusal| refusal.write.operation.key.clone()),
+        );
         Ok(refused.iter().map(|refusal| refusal.write.ticket).collect())
     }
 
@@ -225,16 +305,27 @@ impl Writer {
         }
         match self.dead_letters.clear(&mended).await {
             Ok(()) => self.dead_keys.remove(mended.iter().map(|(key, _)| key)),
-            Err(error) => tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared"),
+            Err(error) => {
+                tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared")
+            }
         }
     }
 
     /// Waits before the next attempt, or gives up.
     async fn pause(&self, attempt: u32, trouble: &str) -> Result<(), Stop> {
         let Some(wait) = self.options.retry.wait(attempt) else {
-            return Err(Stop::RetriesExhausted { attempts: attempt, cause: trouble.to_owned() });
+            return Err(Stop::RetriesExhausted {
+                attempts: attempt,
+                cause: trouble.to_owned(),
+            });
         };
-        tracing::warn!(index = self.options.index, attempt, wait_seconds = wait.as_secs_f64(), trouble, "Elasticsearch did not take a request, sending again what failed");
+        tracing::warn!(
+            index = self.options.index,
+            attempt,
+            wait_seconds = wait.as_secs_f64(),
+            trouble,
+            "Elasticsearch did not take a request, sending again what failed"
+        );
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -252,13 +343,30 @@ impl Request {
         let middle = self.writes.len() / 2;
         if middle == 0 {
             let document = self.bulk.source(0).map(<[u8]>::to_vec);
-            let refuse = |write| Refusal { write, document, kind: "content_too_large".to_owned(), reason };
-            return Round { refused: self.writes.pop().map(refuse).into_iter().collect(), ..Round::default() };
+            let refuse = |write| Refusal {
+                write,
+                document,
+                kind: "content_too_large".to_owned(),
+                reason,
+            };
+            return Round {
+                refused: self.writes.pop().map(refuse).into_iter().collect(),
+                ..Round::default()
+            };
         }
         let places: Vec<usize> = (0..self.writes.len()).collect();
-        let back = Self { bulk: self.bulk.select(&places[middle..]), writes: self.writes.split_off(middle) };
-        let front = Self { bulk: self.bulk.select(&places[..middle]), writes: self.writes };
-        Round { left: vec![back, front], ..Round::default() }
+        let back = Self {
+            bulk: self.bulk.select(&places[middle..]),
+            writes: self.writes.split_off(middle),
+        };
+        let front = Self {
+            bulk: self.bulk.select(&places[..middle]),
+            writes: self.writes,
+        };
+        Round {
+            left: vec![back, front],
+            ..Round::default()
+        }
     }
 }
 
@@ -283,16 +391,28 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn letter(&self, run: &str) -> DeadLetter {
-        let Operation { key, version, action } = &self.write.operation;
+    fn letter(&self, run: u64) -> DeadLetter {
+        let Operation {
+            key,
+            version,
+            action,
+        } = &self.write.operation;
         DeadLetter {
             key: key.clone(),
             version: *version,
-            action: if matches!(action, Action::Delete) { "delete" } else { "index" }.to_owned(),
+            action: if matches!(action, Action::Delete) {
+                RefusedAction::Delete
+            } else {
+                RefusedAction::Index
+            },
             kind: self.kind.clone(),
             reason: self.reason.clone(),
-            document: self.document.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
-            run: run.to_owned(),
+            document: self
+                .document
+                .as_deref()
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+            run,
+            at: Timestamp::now(),
         }
     }
 }
@@ -307,11 +427,19 @@ struct DeadKeys {
 
 impl DeadKeys {
     fn new(keys: HashSet<Key>) -> Self {
-        Self { count: keys.len().into(), keys: keys.into() }
+        Self {
+            count: keys.len().into(),
+            keys: keys.into(),
+        }
     }
 
     fn contain(&self, key: &Key) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        self.count.load(Ordering::Acquire) > 0
+            && self
+                .keys
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(key)
     }
 
     fn add(&self, added: impl Iterator<Item = Key>) {

@@ -34,25 +34,69 @@ impl From<LaneEnded> for Failure {
 impl From<postgres::Error> for Failure {
     fn from(error: postgres::Error) -> Self {
         let text = format!("PostgreSQL: {error}");
-        if error.heals() { Self::Heals(text) } else { Self::Stop(Stop::Postgres(text)) }
+        if error.heals() {
+            Self::Heals(text)
+        } else {
+            Self::Stop(Stop::Postgres(text))
+        }
     }
 }
 
 impl From<ReplicationError> for Failure {
     fn from(error: ReplicationError) -> Self {
         let text = format!("PostgreSQL: {error}");
-        if error.heals() { Self::Heals(text) } else { Self::Stop(Stop::Postgres(text)) }
+        if error.heals() {
+            Self::Heals(text)
+        } else {
+            Self::Stop(Stop::Postgres(text))
+        }
     }
 }
 
 impl From<elasticsearch::Error> for Failure {
     fn from(error: elasticsearch::Error) -> Self {
-        if error.heals() { Self::Heals(error.to_string()) } else { Self::Stop(Stop::Elasticsearch(error.to_string())) }
+        if error.heals() {
+            Self::Heals(error.to_string())
+        } else {
+            Self::Stop(Stop::Elasticsearch(error.to_string()))
+        }
     }
 }
 
 impl From<TransactionError> for Failure {
     fn from(error: TransactionError) -> Self {
         Self::Stop(Stop::Stream(error.to_string()))
+    }
+}
+
+impl From<postgres::ConnectError> for Failure {
+    fn from(error: postgres::ConnectError) -> Self {
+        if error.heals() {
+            Self::Heals(error.to_string())
+        } else {
+            Self::Stop(Stop::Postgres(error.to_string()))
+        }
+    }
+}
+
+impl From<postgres::ResolveError> for Failure {
+    fn from(error: postgres::ResolveError) -> Self {
+        match error {
+            postgres::ResolveError::Query(source) => postgres::Error {
+                doing: "reading the types of the columns".to_owned(),
+                source,
+            }
+            .into(),
+            error => Self::Stop(Stop::TableChanged(error.to_string())),
+        }
+    }
+}
+
+/// What an index or a name in Elasticsearch answered.
+pub(super) fn from_index(error: elasticsearch::IndexError) -> Failure {
+    if error.heals() {
+        Failure::Heals(error.to_string())
+    } else {
+        Failure::Stop(Stop::Elasticsearch(error.to_string()))
     }
 }

@@ -15,14 +15,25 @@ pub struct Conflict {
 ///
 /// # Errors
 /// A field is in both with different types.
-pub fn additions(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Result<Map<String, Value>, Conflict> {
+pub fn additions(
+    found: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+) -> Result<Map<String, Value>, Conflict> {
     at("", found, wanted)
 }
 
-fn at(parent: &str, found: &Map<String, Value>, wanted: &Map<String, Value>) -> Result<Map<String, Value>, Conflict> {
+fn at(
+    parent: &str,
+    found: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+) -> Result<Map<String, Value>, Conflict> {
     let mut added = Map::new();
     for (name, wanted) in wanted {
-        let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        let path = if parent.is_empty() {
+            name.clone()
+        } else {
+            format!("{parent}.{name}")
+        };
         let Some(found) = found.get(name) else {
             added.insert(name.clone(), wanted.clone());
             continue;
@@ -35,7 +46,11 @@ fn at(parent: &str, found: &Map<String, Value>, wanted: &Map<String, Value>) -> 
                 }
             }
             _ if found["type"] != wanted["type"] => {
-                return Err(Conflict { path, found: found["type"].to_string(), wanted: wanted["type"].to_string() });
+                return Err(Conflict {
+                    path,
+                    found: found["type"].to_string(),
+                    wanted: wanted["type"].to_string(),
+                });
             }
             _ => {}
         }
@@ -61,13 +76,22 @@ mod tests {
     fn only_what_is_missing_is_added_at_any_depth() {
         let found = json!({"a": {"type": "text", "fields": {}}, "o": {"properties": {"x": {"type": "long"}}}});
         let wanted = json!({"a": {"type": "text"}, "b": {"type": "date"}, "o": {"properties": {"x": {"type": "long"}, "y": {"type": "ip"}}}});
-        assert_eq!(added(found.clone(), wanted), Ok(json!({"b": {"type": "date"}, "o": {"properties": {"y": {"type": "ip"}}}})));
+        assert_eq!(
+            added(found.clone(), wanted),
+            Ok(json!({"b": {"type": "date"}, "o": {"properties": {"y": {"type": "ip"}}}}))
+        );
         assert_eq!(added(found.clone(), found), Ok(json!({})));
     }
 
     #[test]
     fn a_field_of_another_type_is_a_conflict() {
-        let conflict = added(json!({"o": {"properties": {"x": {"type": "long"}}}}), json!({"o": {"properties": {"x": {"type": "text"}}}}));
-        assert_eq!(conflict.unwrap_err().to_string(), "field \"o.x\" is mapped as \"long\", and the table's column now needs \"text\"");
+        let conflict = added(
+            json!({"o": {"properties": {"x": {"type": "long"}}}}),
+            json!({"o": {"properties": {"x": {"type": "text"}}}}),
+        );
+        assert_eq!(
+            conflict.unwrap_err().to_string(),
+            "field \"o.x\" is mapped as \"long\", and the table's column now needs \"text\""
+        );
     }
 }

@@ -1,8 +1,11 @@
 //! The one room that knows both ends: what to do, in which order, and the two loops that do it.
 
+mod attempt;
 mod failure;
+mod mapping;
 mod phases;
 mod plan;
+mod prepare;
 mod record;
 mod refill;
 mod shutdown;
@@ -12,6 +15,6 @@ mod sweep;
 mod table;
 
 pub use failure::Failure;
-pub use phases::{Job, Outcome, run};
+pub use phases::{Backends, Job, Outcome, run};
 pub use plan::{Facts, Mode, Names, Plan, plan, preconditions};
 pub use shutdown::Shutdown;

@@ -79,8 +79,13 @@ pub enum Outcome {
 /// A named stop.
 pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
     // Whoever starts the program wants to know at once when an end cannot be reached.
-    let session = postgres::connect(&job.postgres).await.map_err(|error| Stop::Postgres(error.to_string()))?;
-    job.elasticsearch.ping().await.map_err(|error| Stop::Elasticsearch(error.to_string()))?;
+    let session = postgres::connect(&job.postgres)
+        .await
+        .map_err(|error| Stop::Postgres(error.to_string()))?;
+    job.elasticsearch
+        .ping()
+        .await
+        .map_err(|error| Stop::Elasticsearch(error.to_string()))?;
     let mut session = Some(session);
     let mut record: Option<Record> = None;
     let mut retries = 0;
@@ -99,13 +104,24 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
             Failure::Lane => "delivery has stopped".to_owned(),
         };
         // An attempt that ran for long was not the same trouble again.
-        retries = if began.elapsed() > job.retry.backoff_max { 1 } else { retries + 1 };
+        retries = if began.elapsed() > job.retry.backoff_max {
+            1
+        } else {
+            retries + 1
+        };
         let Some(wait) = job.retry.wait(retries) else {
-            let stop = Stop::RetriesExhausted { attempts: retries, cause: trouble };
+            let stop = Stop::RetriesExhausted {
+                attempts: retries,
+                cause: trouble,
+            };
             note_stop(record.as_mut(), &stop).await;
             return Err(stop);
         };
-        tracing::warn!(trouble, wait_seconds = wait.as_secs_f64(), "not ready: going on from the stored position in a moment");
+        tracing::warn!(
+            trouble,
+            wait_seconds = wait.as_secs_f64(),
+            "not ready: going on from the stored position in a moment"
+        );
         tokio::select! {
             () = shutdown.requested() => return Ok(Outcome::Interrupted),
             () = tokio::time::sleep(wait) => {}
@@ -113,7 +129,12 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
     }
 }
 
-async fn attempt(job: &Job, session: Option<postgres::Session>, record: &mut Option<Record>, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
+async fn attempt(
+    job: &Job,
+    session: Option<postgres::Session>,
+    record: &mut Option<Record>,
+    shutdown: &mut Shutdown,
+) -> Result<Outcome, Failure> {
     let session = match session {
         Some(session) => session,
         None => postgres::connect(&job.postgres).await?,

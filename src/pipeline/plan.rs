@@ -4,10 +4,7 @@
 
 use crate::{
     change::{Lsn, Windows},
-    elasticsearch::{
-        index::Look,
-        records::{Phase, Run},
-    },
+    elasticsearch::{Look, Phase, Run},
     postgres::{
         catalog::{KeyFacts, Publication, Server, Table, create_publication_sql},
         slot::Slot,
@@ -96,16 +93,44 @@ pub fn preconditions(facts: &Facts) -> Vec<Precondition> {
     let (server, table, names) = (&facts.server, &facts.table, &facts.names);
     let name = table.quoted();
     let key = names.key.as_str();
-    need(server.version >= SERVER_VERSION_MIN, format!("PostgreSQL {} is older than 14", server.version / 10_000), "upgrade PostgreSQL".to_owned());
-    need(table.is_table, format!("{name} is not an ordinary or partitioned table"), "name a table in POSTGRES_TABLE".to_owned());
-    need(table.may_select, format!("the role may not read {name}"), format!("GRANT SELECT ON {name} TO CURRENT_ROLE;  -- as its owner, naming the role"));
-    need(!table.row_security, format!("row security hides rows of {name} from the role"), "ALTER ROLE … BYPASSRLS;  -- for the role that sync-es connects as".to_owned());
+    need(
+        server.version >= SERVER_VERSION_MIN,
+        format!("PostgreSQL {} is older than 14", server.version / 10_000),
+        "upgrade PostgreSQL".to_owned(),
+    );
+    need(
+        table.is_table,
+        format!("{name} is not an ordinary or partitioned table"),
+        "name a table in POSTGRES_TABLE".to_owned(),
+    );
+    need(
+        table.may_select,
+        format!("the role may not read {name}"),
+        format!("GRANT SELECT ON {name} TO CURRENT_ROLE;  -- as its owner, naming the role"),
+    );
+    need(
+        !table.row_security,
+        format!("row security hides rows of {name} from the role"),
+        "ALTER ROLE … BYPASSRLS;  -- for the role that sync-es connects as".to_owned(),
+    );
     let column = table.columns.iter().find(|column| column.name == key);
-    need(column.is_some(), format!("{name} has no column {key:?} (or it is generated)"), "name the key column in POSTGRES_KEY_COLUMN".to_owned());
+    need(
+        column.is_some(),
+        format!("{name} has no column {key:?} (or it is generated)"),
+        "name the key column in POSTGRES_KEY_COLUMN".to_owned(),
+    );
     let not_null = column.is_none_or(|column| column.not_null);
-    need(not_null, format!("key column {key:?} of {name} may be NULL"), format!("ALTER TABLE {name} ALTER COLUMN \"{key}\" SET NOT NULL"));
+    need(
+        not_null,
+        format!("key column {key:?} of {name} may be NULL"),
+        format!("ALTER TABLE {name} ALTER COLUMN \"{key}\" SET NOT NULL"),
+    );
     let unique = column.is_none() || facts.key.unique_index.is_some();
-    need(unique, format!("{name} has no unique index on {key:?} alone"), format!("ALTER TABLE {name} ADD PRIMARY KEY (\"{key}\")"));
+    need(
+        unique,
+        format!("{name} has no unique index on {key:?} alone"),
+        format!("ALTER TABLE {name} ADD PRIMARY KEY (\"{key}\")"),
+    );
     if facts.mode == Mode::Continuous {
         unmet.extend(continuous_preconditions(facts));
     }
@@ -121,21 +146,66 @@ fn continuous_preconditions(facts: &Facts) -> Vec<Precondition> {
     };
     let (server, table, names) = (&facts.server, &facts.table, &facts.names);
     let name = table.quoted();
-    need(!server.in_recovery, "PostgreSQL is a standby".to_owned(), "connect to the primary (target_session_attrs=read-write)".to_owned());
+    need(
+        !server.in_recovery,
+        "PostgreSQL is a standby".to_owned(),
+        "connect to the primary (target_session_attrs=read-write)".to_owned(),
+    );
     let logical = server.wal_level == "logical";
     need(logical, format!("wal_level is {}", server.wal_level), "ALTER SYSTEM SET wal_level = logical;  -- and restart PostgreSQL; or run with --snapshot-only".to_owned());
-    need(server.may_replicate, "the role may not replicate".to_owned(), "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as".to_owned());
-    let identity = format!("the replica identity of {name} does not include the key {:?}: deletes could not be told", names.key);
-    let index = facts.key.unique_index.clone().unwrap_or_else(|| "…".to_owned());
-    need(facts.key.in_replica_identity || facts.key.unique_index.is_none(), identity, format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index}"));
+    need(
+        server.may_replicate,
+        "the role may not replicate".to_owned(),
+        "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as".to_owned(),
+    );
+    let identity = format!(
+        "the replica identity of {name} does not include the key {:?}: deletes could not be told",
+        names.key
+    );
+    let index = facts
+        .key
+        .unique_index
+        .clone()
+        .unwrap_or_else(|| "…".to_owned());
+    need(
+        facts.key.in_replica_identity || facts.key.unique_index.is_none(),
+        identity,
+        format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index}"),
+    );
     if let Some(publication) = &facts.publication {
         let quoted = crate::postgres::catalog::quoted(&names.publication);
-        let anew = || format!("DROP PUBLICATION {quoted}; {}", create_publication_sql(&names.publication, table));
-        need(publication.table.is_some(), format!("publication {quoted} does not publish {name} under its own name"), format!("ALTER PUBLICATION {quoted} ADD TABLE {name};  -- for a partitioned table also: SET (publish_via_partition_root = true)"));
-        need(publication.all_operations, format!("publication {quoted} does not publish all of insert, update, delete and truncate"), format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"));
-        let columns = publication.table.as_ref().and_then(|table| table.columns.as_ref());
+        let anew = || {
+            format!(
+                "DROP PUBLICATION {quoted}; {}",
+                create_publication_sql(&names.publication, table)
+            )
+        };
+        need(
+            publication.table.is_some(),
+            format!("publication {quoted} does not publish {name} under its own name"),
+            format!(
+                "ALTER PUBLICATION {quoted} ADD TABLE {name};  -- for a partitioned table also: SET (publish_via_partition_root = true)"
+            ),
+        );
+        need(
+            publication.all_operations,
+            format!(
+                "publication {quoted} does not publish all of insert, update, delete and truncate"
+            ),
+            format!(
+                "ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"
+            ),
+        );
+        let columns = publication
+            .table
+            .as_ref()
+            .and_then(|table| table.columns.as_ref());
         let has_key = columns.is_none_or(|columns| columns.contains(&names.key));
-        need(has_key, format!("publication {quoted} leaves out the key {:?}", names.key), anew());
+        need(
+            has_key,
+            format!("publication {quoted} leaves out the key {:?}", names.key),
+            anew(),
+        );
     }
     unmet
 }
@@ -147,11 +217,17 @@ fn continuous_preconditions(facts: &Facts) -> Vec<Precondition> {
 pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
     check_index(facts)?;
     match (facts.mode, &facts.run) {
-        (Mode::OneShot, Some(run)) if run.phase == Phase::Snapshot && same_index(facts, run) && same_table(facts, run) => Ok(Plan::Resume),
+        (Mode::OneShot, Some(run))
+            if run.phase == Phase::Snapshot && same_index(facts, run) && same_table(facts, run) =>
+        {
+            Ok(Plan::Resume)
+        }
         (Mode::OneShot, _) => Ok(Plan::Begin { drop_slot: false }),
         (Mode::Continuous, Some(run)) if run.phase == Phase::Preparing => {
             own_slot(facts)?;
-            Ok(Plan::Begin { drop_slot: facts.slot.is_some() })
+            Ok(Plan::Begin {
+                drop_slot: facts.slot.is_some(),
+            })
         }
         (Mode::Continuous, Some(run)) => go_on(facts, run),
         (Mode::Continuous, None) => match &facts.slot {
@@ -163,17 +239,35 @@ pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
 
 /// A continuous run that has got as far as its slot.
 fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
-    let acknowledged = run.acknowledged_lsn.or(run.consistent_point).unwrap_or_default();
+    let acknowledged = run
+        .acknowledged_lsn
+        .or(run.consistent_point)
+        .unwrap_or_default();
     same_cluster(facts, &run.system_identifier, run.timeline)?;
     own_slot(facts)?;
     let slot = facts.names.slot.clone();
-    let lost = |state: String| Err(Stop::SlotLost { slot: slot.clone(), state, acknowledged });
-    let Some(found) = &facts.slot else { return lost("gone".to_owned()) };
+    let lost = |state: String| {
+        Err(Stop::SlotLost {
+            slot: slot.clone(),
+            state,
+            acknowledged,
+        })
+    };
+    let Some(found) = &facts.slot else {
+        return lost("gone".to_owned());
+    };
     if found.wal_status.as_deref() == Some("lost") {
         return lost("invalidated (its WAL was removed: see max_slot_wal_keep_size)".to_owned());
     }
-    if let Some(confirmed) = found.confirmed_flush.filter(|&confirmed| confirmed > acknowledged) {
-        return Err(Stop::SlotAhead { slot, confirmed, acknowledged });
+    if let Some(confirmed) = found
+        .confirmed_flush
+        .filter(|&confirmed| confirmed > acknowledged)
+    {
+        return Err(Stop::SlotAhead {
+            slot,
+            confirmed,
+            acknowledged,
+        });
     }
     if !same_index(facts, run) {
         return Err(index_replaced(facts, acknowledged));
@@ -187,19 +281,38 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
 
 /// What stands under the index's name must be ours, of this table, with this version scheme.
 fn check_index(facts: &Facts) -> Result<(), Stop> {
-    let Some(index) = &facts.index else { return Ok(()) };
-    let foreign = |why: String| Err(Stop::ForeignIndex { index: index.index.clone(), why });
-    let Some(meta) = &index.meta else { return foreign("was not made by sync-es".to_owned()) };
+    let Some(index) = &facts.index else {
+        return Ok(());
+    };
+    let foreign = |why: String| {
+        Err(Stop::ForeignIndex {
+            index: index.index.clone(),
+            why,
+        })
+    };
+    let Some(meta) = &index.meta else {
+        return foreign("was not made by sync-es".to_owned());
+    };
     same_cluster(facts, &meta.system_identifier, meta.timeline)?;
     let (schema, name) = (&meta.relation.schema, &meta.relation.name);
     if meta.relation.oid != facts.table.oid {
-        return foreign(format!("was made from table {schema}.{name} with oid {}, not {}", meta.relation.oid, facts.table.oid));
+        return foreign(format!(
+            "was made from table {schema}.{name} with oid {}, not {}",
+            meta.relation.oid, facts.table.oid
+        ));
     }
     if meta.key_column != facts.names.key {
-        return foreign(format!("was made with key column {:?}, not {:?}", meta.key_column, facts.names.key));
+        return foreign(format!(
+            "was made with key column {:?}, not {:?}",
+            meta.key_column, facts.names.key
+        ));
     }
     if meta.version_scheme != Windows::SCHEME {
-        return foreign(format!("was made with version scheme {:?}, not {:?}", meta.version_scheme, Windows::SCHEME));
+        return foreign(format!(
+            "was made with version scheme {:?}, not {:?}",
+            meta.version_scheme,
+            Windows::SCHEME
+        ));
     }
     Ok(())
 }
@@ -210,11 +323,17 @@ fn same_cluster(facts: &Facts, system_identifier: &str, timeline: u32) -> Result
         return Ok(());
     }
     let told = |system: &str, timeline: u32| format!("cluster {system} on timeline {timeline}");
-    Err(Stop::OtherDatabase { expected: told(system_identifier, timeline), found: told(&server.system_identifier, server.timeline) })
+    Err(Stop::OtherDatabase {
+        expected: told(system_identifier, timeline),
+        found: told(&server.system_identifier, server.timeline),
+    })
 }
 
 fn same_index(facts: &Facts, run: &Run) -> bool {
-    facts.index.as_ref().is_some_and(|index| run.index_uuid.as_deref() == Some(&index.uuid))
+    facts
+        .index
+        .as_ref()
+        .is_some_and(|index| run.index_uuid == index.uuid)
 }
 
 /// Neither rewritten nor of other columns since the snapshot began: a snapshot that is older than a
@@ -228,12 +347,18 @@ fn index_replaced(facts: &Facts, acknowledged: Lsn) -> Stop {
         None => "gone".to_owned(),
         Some(index) => format!("another one of the same name (UUID {})", index.uuid),
     };
-    Stop::IndexReplaced { index: facts.names.index.clone(), state, acknowledged: acknowledged.to_string() }
+    Stop::IndexReplaced {
+        index: facts.names.index.clone(),
+        state,
+        acknowledged: acknowledged.to_string(),
+    }
 }
 
 /// The slot must be one that pgoutput of this database can be streamed from.
 fn own_slot(facts: &Facts) -> Result<(), Stop> {
-    let Some(slot) = &facts.slot else { return Ok(()) };
+    let Some(slot) = &facts.slot else {
+        return Ok(());
+    };
     if slot.plugin.as_deref() != Some("pgoutput") {
         return Err(foreign_slot(facts, "it is not a logical slot of pgoutput"));
     }
@@ -244,5 +369,8 @@ fn own_slot(facts: &Facts) -> Result<(), Stop> {
 }
 
 fn foreign_slot(facts: &Facts, why: &str) -> Stop {
-    Stop::ForeignSlot { slot: facts.names.slot.clone(), why: why.to_owned() }
+    Stop::ForeignSlot {
+        slot: facts.names.slot.clone(),
+        why: why.to_owned(),
+    }
 }

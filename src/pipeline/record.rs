@@ -6,24 +6,25 @@ use std::time::Duration;
 use super::Failure;
 use crate::{
     delivery::Retry,
-    elasticsearch::records::{RecordsError, Run, Runs},
+    elasticsearch::{RecordsError, Run, RunWriter},
     stop::Stop,
 };
 
 /// The record and the way to store it.
 #[derive(Debug)]
 pub struct Record {
-    runs: Runs,
+    writer: RunWriter,
     retry: Retry,
     /// What is stored next.
     pub run: Run,
 }
 
 impl Record {
-    /// A record to be stored through `runs`.
+    /// A record to be stored through `writer`, under its number.
     #[must_use]
-    pub fn new(runs: Runs, run: Run, retry: Retry) -> Self {
-        Self { runs, retry, run }
+    pub fn new(writer: RunWriter, mut run: Run, retry: Retry) -> Self {
+        run.number = writer.number();
+        Self { writer, retry, run }
     }
 
     /// Stores the record; tries again while the trouble is one that heals, as often as the retry
@@ -34,19 +35,35 @@ impl Record {
     pub async fn store(&mut self) -> Result<(), Failure> {
         let mut attempt = 0;
         loop {
-            let error = match self.runs.save(&mut self.run).await {
+            let error = match self.save().await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             let failure = Failure::from(error);
-            let Failure::Heals(trouble) = failure else { return Err(failure) };
+            let Failure::Heals(trouble) = failure else {
+                return Err(failure);
+            };
             attempt += 1;
             let Some(wait) = self.retry.wait(attempt) else {
-                return Err(Stop::RetriesExhausted { attempts: attempt, cause: format!("storing run metadata: {trouble}") }.into());
+                return Err(Stop::RetriesExhausted {
+                    attempts: attempt,
+                    cause: format!("storing run metadata: {trouble}"),
+                }
+                .into());
             };
-            tracing::warn!(trouble, attempt, wait_seconds = wait.as_secs_f64(), "run metadata could not be stored, trying again");
+            tracing::warn!(
+                trouble,
+                attempt,
+                wait_seconds = wait.as_secs_f64(),
+                "run metadata could not be stored, trying again"
+            );
             tokio::time::sleep(wait).await;
         }
+    }
+
+    async fn save(&mut self) -> Result<(), RecordsError> {
+        self.run.updated_at = jiff::Timestamp::now();
+        self.writer.save(&self.run).await
     }
 
     /// Stores the record once; a trouble that heals is left to the next time.
@@ -54,8 +71,10 @@ impl Record {
     /// # Errors
     /// Another instance has written it.
     pub async fn store_if_possible(&mut self) -> Result<(), Failure> {
-        match self.runs.save(&mut self.run).await.map_err(Failure::from) {
-            Err(Failure::Heals(trouble)) => tracing::warn!(trouble, "run metadata could not be stored now"),
+        match self.save().await.map_err(Failure::from) {
+            Err(Failure::Heals(trouble)) => {
+                tracing::warn!(trouble, "run metadata could not be stored now")
+            }
             other => other?,
         }
         Ok(())

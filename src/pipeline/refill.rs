@@ -43,7 +43,7 @@ pub async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<Refille
     let mut keys: Vec<Key> = missing.iter().map(|missing| missing.key.clone()).collect();
     keys.sort_unstable();
     keys.dedup();
-    let look = table.look().await?;
+    let look = table.look().await;
     match read(table, &look, &keys).await {
         // A column went since the table was looked at: look again, once.
         Err(error) if error.is_undefined_column() => {
@@ -54,8 +54,18 @@ pub async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<Refille
     }
 }
 
-async fn read(table: &CurrentTable, look: &super::table::Look, keys: &[Key]) -> Result<Refilled, postgres::Error> {
+async fn read(
+    table: &CurrentTable,
+    look: &super::table::Look,
+    keys: &[Key],
+) -> Result<Refilled, postgres::Error> {
     let rows = rows::by_keys(table.client(), &look.query, keys).await?;
-    let rows = rows.into_iter().filter_map(|row| Some((row.key().ok()?, row))).collect();
-    Ok(Refilled { layout: look.layout.clone(), rows })
+    let rows = rows
+        .into_iter()
+        .filter_map(|row| Some((row.key().ok()?, row)))
+        .collect();
+    Ok(Refilled {
+        layout: look.layout.clone(),
+        rows,
+    })
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     change::{Action, Key, Operation, Version},
     delivery::{Acknowledger, Counters, Delivery, Write, Writer, wire_bytes},
-    observe::Progress,
+    observe::progress::Progress,
     postgres::rows::{self, Cursor, View},
     stop::Stop,
 };
@@ -28,7 +28,7 @@ use crate::{
 /// Rows that are acknowledged together: what a kill repeats, at most, beside what is in flight.
 const PAGE_ROWS: u64 = 500;
 /// How long requests in flight may take to be answered when the program is asked to end.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// How far the snapshot is: everything up to this key is resolved.
 #[derive(Debug, Clone)]
@@ -73,14 +73,27 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// Either end failed; the record holds the position to resume from.
-    pub async fn copy(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Ended, Failure> {
+    pub async fn copy(
+        self,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Ended, Failure> {
         let after = record.run.last_synced_item.as_deref().map(Key::new);
-        let cursor = rows::open(self.client, &self.look.query, self.view, after.as_ref(), self.fetch_rows).await?;
+        let cursor = rows::open(
+            self.client,
+            &self.look.query,
+            self.view,
+            after.as_ref(),
+            self.fetch_rows,
+        )
+        .await?;
         let acknowledger = Acknowledger::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
         let read = AtomicU64::new(0);
         let mut tally = Tally::new(record, &self.counters);
-        let progress = Progress::start(self.look.table.estimated_rows, record.run.n_input_records);
+        let mut shown = 0;
+        let mut progress =
+            Progress::start(self.look.table.estimated_rows, record.run.n_input_records);
         let reached = acknowledger.reached();
         let result = {
             let mut reading = pin!(self.read(&cursor, &delivery, &acknowledger, &read));
@@ -93,7 +106,9 @@ impl Snapshot<'_> {
                     Some(ended) = lanes.join_next() => break Err(lane_failure(ended)),
                     result = &mut reading => break result.map(|()| Ended::Complete),
                     _ = ticks.tick() => {
-                        progress.set(tally.base_input + read.load(Ordering::Relaxed));
+                        let now = read.load(Ordering::Relaxed);
+                        progress.advance(now - shown);
+                        shown = now;
                         if tally.note(record, reached.borrow().as_ref()) {
                             record.store_if_possible().await?;
                         }
@@ -102,10 +117,12 @@ impl Snapshot<'_> {
             }
         };
         // Whatever happened, what is in flight is waited for, so that the stored position is as far as it can be.
-        let result = match drain(&delivery, &mut lanes, matches!(result, Ok(Ended::Complete))).await {
+        let result = match drain(&delivery, &mut lanes, matches!(result, Ok(Ended::Complete))).await
+        {
             Ok(()) => result,
             Err(failure) => result.and(Err(failure)),
         };
+        progress.advance(read.load(Ordering::Relaxed) - shown);
         progress.finish();
         tally.note(record, reached.borrow().as_ref());
         match result {
@@ -122,7 +139,13 @@ impl Snapshot<'_> {
     }
 
     /// Reads all rows into the lanes; returns when the last one is handed over.
-    async fn read(&self, cursor: &Cursor<'_>, delivery: &Delivery, acknowledger: &Arc<Acknowledger<Mark>>, read: &AtomicU64) -> Result<(), Failure> {
+    async fn read(
+        &self,
+        cursor: &Cursor<'_>,
+        delivery: &Delivery,
+        acknowledger: &Arc<Acknowledger<Mark>>,
+        read: &AtomicU64,
+    ) -> Result<(), Failure> {
         let mut page = None;
         let mut last = None;
         loop {
@@ -130,12 +153,28 @@ impl Snapshot<'_> {
             let mut any = false;
             while let Some(row) = fetched.try_next().await? {
                 any = true;
-                let key = row.key().map_err(|error| Stop::Unexpected(format!("a row of {} has no usable key: {error}", self.look.table.quoted())))?;
-                let operation = Operation { key: key.clone(), version: self.version, action: Action::Index(row) };
+                let key = row.key().map_err(|error| {
+                    Stop::Unexpected(format!(
+                        "a row of {} has no usable key: {error}",
+                        self.look.table.quoted()
+                    ))
+                })?;
+                let operation = Operation {
+                    key: key.clone(),
+                    version: self.version,
+                    action: Action::Index(row),
+                };
                 let share = delivery.admit(wire_bytes(&operation)).await;
                 let ticket = *page.get_or_insert_with(|| acknowledger.begin());
                 acknowledger.add(ticket, 1);
-                delivery.submit(Write { operation, layout: self.look.layout.clone(), ticket, share }).await?;
+                delivery
+                    .submit(Write {
+                        operation,
+                        layout: self.look.layout.clone(),
+                        ticket,
+                        share,
+                    })
+                    .await?;
                 let rows = read.fetch_add(1, Ordering::Relaxed) + 1;
                 let mark = Mark { key, rows };
                 if rows.is_multiple_of(PAGE_ROWS) {
@@ -165,7 +204,11 @@ struct Tally {
 
 impl Tally {
     fn new(record: &Record, counters: &Arc<Counters>) -> Self {
-        Self { base_input: record.run.n_input_records, base_output: record.run.n_output_records, counters: counters.clone() }
+        Self {
+            base_input: record.run.n_input_records,
+            base_output: record.run.n_output_records,
+            counters: counters.clone(),
+        }
     }
 
     /// Writes the position into the record; true when it has moved.
@@ -183,7 +226,11 @@ impl Tally {
 }
 
 /// Waits for requests in flight: as long as it takes, or a while when the program is to end.
-pub(super) async fn drain(delivery: &Delivery, lanes: &mut JoinSet<Result<(), Stop>>, to_the_end: bool) -> Result<(), Failure> {
+pub(super) async fn drain(
+    delivery: &Delivery,
+    lanes: &mut JoinSet<Result<(), Stop>>,
+    to_the_end: bool,
+) -> Result<(), Failure> {
     tokio::select! {
         biased;
         Some(ended) = lanes.join_next() => Err(lane_failure(ended)),
@@ -202,7 +249,10 @@ pub(super) fn lane_failure(ended: Result<Result<(), Stop>, tokio::task::JoinErro
 }
 
 /// A loop that found its lane gone only knows that; the lane's own result says why.
-pub(super) async fn prefer_stop(failure: Failure, lanes: &mut JoinSet<Result<(), Stop>>) -> Failure {
+pub(super) async fn prefer_stop(
+    failure: Failure,
+    lanes: &mut JoinSet<Result<(), Stop>>,
+) -> Failure {
     match failure {
         Failure::Lane => match lanes.join_next().await {
             Some(ended) => lane_failure(ended),

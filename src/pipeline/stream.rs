@@ -18,9 +18,11 @@ use tokio::{
 
 use super::{
     Failure, Shutdown,
+    failure::from_index,
+    prepare::extend_mapping,
     record::{Record, STORE_INTERVAL},
     refill::{self, Missing, Refilled},
-    snapshot::{Ended, drain, lane_failure, prefer_stop},
+    snapshot::{DRAIN, Ended, drain, lane_failure, prefer_stop},
     sweep::Sweep,
     table::CurrentTable,
 };
@@ -28,7 +30,7 @@ use crate::{
     change::{Action, Lsn, Operation, Version, Windows},
     delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Write, Writer, wire_bytes},
     document::Layout,
-    elasticsearch::{Distribution, index::{self, Index}},
+    elasticsearch::{Client, Distribution, Index, swap_alias},
     postgres::{Assembler, Endpoint, Frame, RelationMessage, Step, Stream},
     stop::Stop,
 };
@@ -48,6 +50,8 @@ pub struct Tail {
     pub slot: String,
     /// The publication.
     pub publication: String,
+    /// Elasticsearch.
+    pub client: Client,
     /// The concrete index.
     pub index: Index,
     /// Which kind of server it is on.
@@ -60,6 +64,8 @@ pub struct Tail {
     pub lanes: usize,
     /// Points to the index once this LSN is reached; nothing to do when `None`.
     pub switch: Option<AliasSwitch>,
+    /// The mapping is ours, so that a column which does not fit it is a stop.
+    pub strict_mapping: bool,
 }
 
 /// When the alias goes to the index.
@@ -67,6 +73,8 @@ pub struct Tail {
 pub struct AliasSwitch {
     /// The alias.
     pub alias: String,
+    /// Where it points until then.
+    pub from: Vec<String>,
     /// The WAL's end when the snapshot was complete.
     pub at: Lsn,
 }
@@ -76,7 +84,11 @@ impl Tail {
     ///
     /// # Errors
     /// Either end failed; the record holds the position that was stored last.
-    pub async fn follow(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Ended, Failure> {
+    pub async fn follow(
+        self,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Ended, Failure> {
         let stream = Stream::start(self.endpoint.clone(), &self.slot, &self.publication).await?;
         tracing::info!(slot = self.slot, "streaming changes");
         let acknowledger = Acknowledger::<Lsn>::new();
@@ -85,9 +97,16 @@ impl Tail {
         let (items, queue) = mpsc::channel(QUEUE_LENGTH);
         let (confirm, confirmed) = watch::channel(None);
         let (stop_decoding, decoding_stopped) = watch::channel(false);
-        let shared = Arc::new(Shared { tail: self, acknowledger, delivery });
+        let shared = Arc::new(Shared {
+            tail: self,
+            acknowledger,
+            delivery,
+        });
         let mut tasks: JoinSet<Result<Finished, Failure>> = JoinSet::new();
-        tasks.spawn(Decoder::new(shared.clone(), items, confirmed).run(stream, Shutdown::new(decoding_stopped)));
+        tasks.spawn(
+            Decoder::new(shared.clone(), items, confirmed)
+                .run(stream, Shutdown::new(decoding_stopped)),
+        );
         tasks.spawn(shared.clone().submit(queue));
 
         let mut keeper = Keeper::new(&shared, record, confirm);
@@ -104,7 +123,8 @@ impl Tail {
         tracing::info!("ending: waiting for requests in flight");
         stop_decoding.send_replace(true);
         let mut stream = None;
-        while let Some(ended) = tasks.join_next().await {
+        let limit = Instant::now() + DRAIN;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(limit, tasks.join_next()).await {
             match ended {
                 Ok(Ok(Finished::Decoder(open))) => stream = Some(open),
                 Ok(Ok(Finished::Submitter)) => {}
@@ -139,14 +159,26 @@ fn task_failure(ended: Result<Result<Finished, Failure>, tokio::task::JoinError>
         Ok(Err(failure)) => failure,
         // The submitter ends when the decoder has; whichever is seen first, the stream is over.
         Ok(Ok(_)) => Failure::Heals("the stream has ended".to_owned()),
-        Err(panicked) => Failure::Stop(Stop::Unexpected(format!("a task of the stream ended: {panicked}"))),
+        Err(panicked) => Failure::Stop(Stop::Unexpected(format!(
+            "a task of the stream ended: {panicked}"
+        ))),
     }
 }
 
 /// What the decoder hands to the submitter.
 enum Item {
-    Write { operation: Operation, layout: Arc<Layout>, ticket: Ticket, share: Share, xid: u32 },
-    Truncate { version: Version, layout: Arc<Layout>, ticket: Ticket },
+    Write {
+        operation: Operation,
+        layout: Arc<Layout>,
+        ticket: Ticket,
+        share: Share,
+        xid: u32,
+    },
+    Truncate {
+        version: Version,
+        layout: Arc<Layout>,
+        ticket: Ticket,
+    },
 }
 
 /// Frames to items.
@@ -161,11 +193,26 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn new(shared: Arc<Shared>, items: mpsc::Sender<Item>, confirmed: watch::Receiver<Option<Lsn>>) -> Self {
-        Self { shared, items, confirmed, assembler: Assembler::default(), layout: None, open: None }
+    fn new(
+        shared: Arc<Shared>,
+        items: mpsc::Sender<Item>,
+        confirmed: watch::Receiver<Option<Lsn>>,
+    ) -> Self {
+        Self {
+            shared,
+            items,
+            confirmed,
+            assembler: Assembler::default(),
+            layout: None,
+            open: None,
+        }
     }
 
-    async fn run(mut self, mut stream: Stream, mut shutdown: Shutdown) -> Result<Finished, Failure> {
+    async fn run(
+        mut self,
+        mut stream: Stream,
+        mut shutdown: Shutdown,
+    ) -> Result<Finished, Failure> {
         self.assembler = Assembler::new(self.shared.tail.table.look().await.table.oid);
         loop {
             tokio::select! {
@@ -176,7 +223,15 @@ impl Decoder {
                         stream.confirm(lsn);
                     }
                 }
-                frame = stream.next() => self.frame(frame?).await?,
+                frame = stream.next() => {
+                    let frame = frame?;
+                    // With Elasticsearch away this waits for room; asked to end, it does not.
+                    tokio::select! {
+                        biased;
+                        () = shutdown.requested() => return Ok(Finished::Decoder(stream)),
+                        handled = self.frame(frame) => handled?,
+                    }
+                }
             }
         }
     }
@@ -186,7 +241,9 @@ impl Decoder {
         let acknowledger = &shared.acknowledger;
         if let Frame::Begin { commit, .. } = &frame {
             // Nothing that is stored can be newer than what has been sent, by this process or an earlier one.
-            shared.tail.writer.raise_bound(Version(Version::of_commit(*commit).0 + Windows::MAX_WINDOWS));
+            shared.tail.writer.raise_bound(Version(
+                Version::of_commit(*commit).0 + Windows::MAX_WINDOWS,
+            ));
         }
         match self.assembler.push(frame)? {
             None => {}
@@ -198,7 +255,12 @@ impl Decoder {
                 let (ticket, _) = self.transaction()?;
                 acknowledger.add(ticket, 1);
                 let layout = self.layout()?;
-                self.send(Item::Truncate { version, layout, ticket }).await?;
+                self.send(Item::Truncate {
+                    version,
+                    layout,
+                    ticket,
+                })
+                .await?;
             }
             Some(Step::Commit { rest, end }) => {
                 self.operations(rest).await?;
@@ -220,10 +282,19 @@ impl Decoder {
         }
         let (ticket, xid) = self.transaction()?;
         let layout = self.layout()?;
-        self.shared.acknowledger.add(ticket, operations.len() as u64);
+        self.shared
+            .acknowledger
+            .add(ticket, operations.len() as u64);
         for operation in operations {
             let share = self.shared.delivery.admit(wire_bytes(&operation)).await;
-            self.send(Item::Write { operation, layout: layout.clone(), ticket, share, xid }).await?;
+            self.send(Item::Write {
+                operation,
+                layout: layout.clone(),
+                ticket,
+                share,
+                xid,
+            })
+            .await?;
         }
         Ok(())
     }
@@ -234,8 +305,11 @@ impl Decoder {
         let (relation, layout) = tail.table.described(message).await?;
         let known = tail.table.look().await;
         if *relation != *known.relation {
-            tracing::info!(table = relation.name, "the table's columns differ from those known so far");
-            super::phases::extend_mapping(&tail.index, &layout).await?;
+            tracing::info!(
+                table = relation.name,
+                "the table's columns differ from those known so far"
+            );
+            extend_mapping(&tail.index, &layout, tail.strict_mapping).await?;
             tail.table.look_again().await?;
         }
         self.assembler.learn(relation);
@@ -244,11 +318,14 @@ impl Decoder {
     }
 
     fn transaction(&self) -> Result<(Ticket, u32), Failure> {
-        self.open.ok_or_else(|| Stop::Stream("a change outside a transaction".to_owned()).into())
+        self.open
+            .ok_or_else(|| Stop::Stream("a change outside a transaction".to_owned()).into())
     }
 
     fn layout(&self) -> Result<Arc<Layout>, Failure> {
-        self.layout.clone().ok_or_else(|| Stop::Stream("a change before its relation".to_owned()).into())
+        self.layout
+            .clone()
+            .ok_or_else(|| Stop::Stream("a change before its relation".to_owned()).into())
     }
 
     async fn send(&self, item: Item) -> Result<(), Failure> {
@@ -262,28 +339,63 @@ impl Shared {
         let mut items = Vec::new();
         while queue.recv_many(&mut items, REFILL_TOGETHER).await > 0 {
             let missing: Vec<Missing> = items.iter().filter_map(missing).collect();
-            let refilled = if missing.is_empty() { None } else { Some(refill::refill(&self.tail.table, &missing).await?) };
+            let refilled = if missing.is_empty() {
+                None
+            } else {
+                Some(refill::refill(&self.tail.table, &missing).await?)
+            };
             for item in items.drain(..) {
                 match item {
-                    Item::Write { operation, layout, ticket, share, .. } => {
-                        let write = Write { operation, layout, ticket, share };
+                    Item::Write {
+                        operation,
+                        layout,
+                        ticket,
+                        share,
+                        ..
+                    } => {
+                        let write = Write {
+                            operation,
+                            layout,
+                            ticket,
+                            share,
+                        };
                         match complete(write, refilled.as_ref()) {
                             Ok(write) => self.delivery.submit(write).await?,
                             // The row is gone; its delete follows.
                             Err(ticket) => self.acknowledger.resolve([ticket]),
                         }
                     }
-                    Item::Truncate { version, layout, ticket } => self.truncate(version, layout, ticket).await?,
+                    Item::Truncate {
+                        version,
+                        layout,
+                        ticket,
+                    } => self.truncate(version, layout, ticket).await?,
                 }
             }
         }
         Ok(Finished::Submitter)
     }
 
-    async fn truncate(&self, version: Version, layout: Arc<Layout>, ticket: Ticket) -> Result<(), Failure> {
+    async fn truncate(
+        &self,
+        version: Version,
+        layout: Arc<Layout>,
+        ticket: Ticket,
+    ) -> Result<(), Failure> {
         self.delivery.drained().await;
-        let Self { tail, acknowledger, delivery } = self;
-        let sweep = Sweep { index: &tail.index, distribution: tail.distribution, delivery, acknowledger, ticket, layout };
+        let Self {
+            tail,
+            acknowledger,
+            delivery,
+        } = self;
+        let sweep = Sweep {
+            index: &tail.index,
+            distribution: tail.distribution,
+            delivery,
+            acknowledger,
+            ticket,
+            layout,
+        };
         let swept = sweep.older_than(version).await?;
         tracing::info!(documents = swept, "the table was truncated");
         acknowledger.resolve([ticket]);
@@ -293,7 +405,19 @@ impl Shared {
 
 fn missing(item: &Item) -> Option<Missing> {
     match item {
-        Item::Write { operation: Operation { key, action: Action::Index(row), .. }, xid, .. } if row.has_unchanged() => Some(Missing { key: key.clone(), xid: *xid }),
+        Item::Write {
+            operation:
+                Operation {
+                    key,
+                    action: Action::Index(row),
+                    ..
+                },
+            xid,
+            ..
+        } if row.has_unchanged() => Some(Missing {
+            key: key.clone(),
+            xid: *xid,
+        }),
         _ => None,
     }
 }
@@ -301,8 +425,12 @@ fn missing(item: &Item) -> Option<Missing> {
 /// The write with its row read again, if it lacks values; its ticket if the row is gone.
 fn complete(mut write: Write, refilled: Option<&Refilled>) -> Result<Write, Ticket> {
     let lacks = matches!(&write.operation.action, Action::Index(row) if row.has_unchanged());
-    let Some(refilled) = refilled.filter(|_| lacks) else { return Ok(write) };
-    let Some(row) = refilled.rows.get(&write.operation.key) else { return Err(write.ticket) };
+    let Some(refilled) = refilled.filter(|_| lacks) else {
+        return Ok(write);
+    };
+    let Some(row) = refilled.rows.get(&write.operation.key) else {
+        return Err(write.ticket);
+    };
     write.operation.action = Action::Index(row.clone());
     write.layout = refilled.layout.clone();
     Ok(write)
@@ -322,10 +450,23 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(shared: &'a Shared, record: &'a mut Record, confirm: watch::Sender<Option<Lsn>>) -> Self {
+    fn new(
+        shared: &'a Shared,
+        record: &'a mut Record,
+        confirm: watch::Sender<Option<Lsn>>,
+    ) -> Self {
         let (base_input, base_output) = (record.run.n_input_records, record.run.n_output_records);
         let switch = shared.tail.switch.clone();
-        Self { tail: &shared.tail, record, reached: shared.acknowledger.reached(), confirm, switch, base_input, base_output, stored: None }
+        Self {
+            tail: &shared.tail,
+            record,
+            reached: shared.acknowledger.reached(),
+            confirm,
+            switch,
+            base_input,
+            base_output,
+            stored: None,
+        }
     }
 
     /// Runs until it fails.
@@ -343,8 +484,15 @@ impl<'a> Keeper<'a> {
     }
 
     async fn store_reached(&mut self) -> Result<(), Failure> {
-        let Some(lsn) = *self.reached.borrow_and_update() else { return Ok(()) };
-        if self.record.run.acknowledged_lsn.is_some_and(|stored| lsn <= stored) {
+        let Some(lsn) = *self.reached.borrow_and_update() else {
+            return Ok(());
+        };
+        if self
+            .record
+            .run
+            .acknowledged_lsn
+            .is_some_and(|stored| lsn <= stored)
+        {
             // A replay: what is stored is further than what has come again so far.
             return Ok(());
         }
@@ -357,8 +505,19 @@ impl<'a> Keeper<'a> {
         self.stored = Some(lsn);
         self.confirm.send_replace(Some(lsn));
         if let Some(switch) = self.switch.take_if(|switch| lsn >= switch.at) {
-            index::swap_alias(self.tail.index.client(), &switch.alias, self.tail.index.name()).await?;
-            tracing::info!(alias = switch.alias, index = self.tail.index.name(), "caught up: the alias points to the index");
+            swap_alias(
+                &self.tail.client,
+                &switch.alias,
+                &switch.from,
+                self.tail.index.name(),
+            )
+            .await
+            .map_err(from_index)?;
+            tracing::info!(
+                alias = switch.alias,
+                index = self.tail.index.name(),
+                "caught up: the alias points to the index"
+            );
         }
         Ok(())
     }
@@ -368,7 +527,9 @@ impl<'a> Keeper<'a> {
         const LIMIT: Duration = Duration::from_secs(10);
         match tokio::time::timeout(LIMIT, self.store_reached()).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Heals("the last position could not be stored in time; it will come again".to_owned())),
+            Err(_) => Err(Failure::Heals(
+                "the last position could not be stored in time; it will come again".to_owned(),
+            )),
         }
     }
 }

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use super::Failure;
+use super::{Failure, failure::from_index};
 use crate::{
     change::{Action, Operation, Version},
     delivery::{Acknowledger, Delivery, Ticket, Write},
     document::Layout,
-    elasticsearch::{Distribution, index::Index},
+    elasticsearch::{Distribution, Index},
 };
 
 /// The index to sweep, and the way to it.
@@ -37,15 +37,30 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
     /// # Errors
     /// The index cannot be read, or delivery has stopped.
     pub async fn older_than(&self, version: Version) -> Result<u64, Failure> {
-        let mut documents = self.index.documents(self.distribution, Some(version)).await?;
+        let mut documents = self
+            .index
+            .documents(self.distribution, Some(version))
+            .await
+            .map_err(from_index)?;
         let mut swept = 0;
-        while let Some(page) = documents.next().await? {
+        while let Some(page) = documents.next().await.map_err(from_index)? {
             self.acknowledger.add(self.ticket, page.len() as u64);
             swept += page.len() as u64;
             for (key, _) in page {
                 let share = self.delivery.admit(key.as_str().len()).await;
-                let operation = Operation { key, version, action: Action::Delete };
-                self.delivery.submit(Write { operation, layout: self.layout.clone(), ticket: self.ticket, share }).await?;
+                let operation = Operation {
+                    key,
+                    version,
+                    action: Action::Delete,
+                };
+                self.delivery
+                    .submit(Write {
+                        operation,
+                        layout: self.layout.clone(),
+                        ticket: self.ticket,
+                        share,
+                    })
+                    .await?;
             }
         }
         Ok(swept)

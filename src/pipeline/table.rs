@@ -10,10 +10,10 @@ use crate::{
     change::{Column, Relation},
     document::{Layout, Shape},
     postgres::{
-        self, RelationMessage,
+        RelationMessage, Session,
         catalog::{self, Server, Table},
+        resolve,
         rows::Query,
-        types,
     },
     stop::Stop,
     value::Type,
@@ -22,7 +22,7 @@ use crate::{
 /// Finds the table and makes documents of it; shared by the stream and the re-read.
 #[derive(Debug)]
 pub struct CurrentTable {
-    client: Arc<Client>,
+    session: Arc<Session>,
     shape: Shape,
     key: String,
     publication: Option<String>,
@@ -49,16 +49,38 @@ impl CurrentTable {
     ///
     /// # Errors
     /// The catalog cannot be read, a type cannot travel, or the shape does not fit.
-    pub async fn new(client: Arc<Client>, server: Server, table: Table, key: &str, shape: Shape, publication: Option<&str>) -> Result<Self, Failure> {
+    pub async fn new(
+        session: Arc<Session>,
+        server: Server,
+        table: Table,
+        key: &str,
+        shape: Shape,
+        publication: Option<&str>,
+    ) -> Result<Self, Failure> {
         let publication = publication.map(str::to_owned);
-        let look = look(&client, &server, table, key, &shape, publication.as_deref()).await?;
-        Ok(Self { client, shape, key: key.to_owned(), publication, server, look: Mutex::new(Arc::new(look)) })
+        let look = look(
+            &session.client,
+            &server,
+            table,
+            key,
+            &shape,
+            publication.as_deref(),
+        )
+        .await?;
+        Ok(Self {
+            session,
+            shape,
+            key: key.to_owned(),
+            publication,
+            server,
+            look: Mutex::new(Arc::new(look)),
+        })
     }
 
     /// The session that the table is looked at through.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.session.client
     }
 
     /// The latest look.
@@ -72,10 +94,24 @@ impl CurrentTable {
     /// As for the first look; also when the table is gone.
     pub async fn look_again(&self) -> Result<Arc<Look>, Failure> {
         let mut current = self.look.lock().await;
-        let Table { oid, schema, name, .. } = &current.table;
-        let table = catalog::table(&self.client, schema, name).await?.filter(|table| table.oid == *oid);
-        let table = table.ok_or_else(|| Stop::TableChanged(format!("{schema}.{name} was dropped or made anew")))?;
-        let again = look(&self.client, &self.server, table, &self.key, &self.shape, self.publication.as_deref()).await?;
+        let Table {
+            oid, schema, name, ..
+        } = &current.table;
+        let table = catalog::table(&self.session.client, schema, name)
+            .await?
+            .filter(|table| table.oid == *oid);
+        let table = table.ok_or_else(|| {
+            Stop::TableChanged(format!("{schema}.{name} was dropped or made anew"))
+        })?;
+        let again = look(
+            &self.session.client,
+            &self.server,
+            table,
+            &self.key,
+            &self.shape,
+            self.publication.as_deref(),
+        )
+        .await?;
         *current = Arc::new(again);
         Ok(current.clone())
     }
@@ -84,41 +120,112 @@ impl CurrentTable {
     ///
     /// # Errors
     /// A type is gone or cannot travel, the key is not sent, or the shape does not fit.
-    pub async fn described(&self, message: &RelationMessage) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
-        let key = message.columns.iter().find(|column| column.name == self.key);
+    pub async fn described(
+        &self,
+        message: &RelationMessage,
+    ) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
+        let key = message
+            .columns
+            .iter()
+            .find(|column| column.name == self.key);
         if !key.is_some_and(|key| key.identity) {
-            let why = format!("{}.{} no longer sends its key {:?} with updates and deletes (replica identity)", message.schema, message.name, self.key);
+            let why = format!(
+                "{}.{} no longer sends its key {:?} with updates and deletes (replica identity)",
+                message.schema, message.name, self.key
+            );
             return Err(Stop::TableChanged(why).into());
         }
-        let columns = message.columns.iter().map(|column| (column.name.clone(), column.type_oid)).collect();
+        let columns = message
+            .columns
+            .iter()
+            .map(|column| (column.name.clone(), column.type_oid))
+            .collect();
         let names = (message.oid, message.schema.as_str(), message.name.as_str());
-        bind(&self.client, names, columns, &self.key, &self.shape).await
+        bind(&self.session.client, names, columns, &self.key, &self.shape).await
     }
 }
 
-async fn look(client: &Client, server: &Server, table: Table, key: &str, shape: &Shape, publication: Option<&str>) -> Result<Look, Failure> {
+async fn look(
+    client: &Client,
+    server: &Server,
+    table: Table,
+    key: &str,
+    shape: &Shape,
+    publication: Option<&str>,
+) -> Result<Look, Failure> {
     let published = match publication {
-        Some(name) => catalog::publication(client, server, name, &table).await?.and_then(|publication| publication.table),
+        Some(name) => catalog::publication(client, server, name, &table)
+            .await?
+            .and_then(|publication| publication.table),
         None => None,
     };
-    let list = published.as_ref().and_then(|published| published.columns.as_ref());
-    let columns = table.columns.iter().filter(|column| list.is_none_or(|list| list.contains(&column.name)));
-    let columns = columns.map(|column| (column.name.clone(), column.type_oid)).collect();
-    let (relation, layout) = bind(client, (table.oid, &table.schema, &table.name), columns, key, shape).await?;
-    let query = Query::new(relation.clone(), published.and_then(|published| published.row_filter));
-    Ok(Look { table, relation, layout, query })
+    let list = published
+        .as_ref()
+        .and_then(|published| published.columns.as_ref());
+    let columns = table
+        .columns
+        .iter()
+        .filter(|column| list.is_none_or(|list| list.contains(&column.name)));
+    let columns = columns
+        .map(|column| (column.name.clone(), column.type_oid))
+        .collect();
+    let (relation, layout) = bind(
+        client,
+        (table.oid, &table.schema, &table.name),
+        columns,
+        key,
+        shape,
+    )
+    .await?;
+    let query = Query::new(
+        relation.clone(),
+        published.and_then(|published| published.row_filter),
+    );
+    Ok(Look {
+        table,
+        relation,
+        layout,
+        query,
+    })
 }
 
-async fn bind(client: &Client, (oid, schema, name): (u32, &str, &str), columns: Vec<(String, u32)>, key: &str, shape: &Shape) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
+async fn bind(
+    client: &Client,
+    (oid, schema, name): (u32, &str, &str),
+    columns: Vec<(String, u32)>,
+    key: &str,
+    shape: &Shape,
+) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
     let oids: Vec<u32> = columns.iter().map(|(_, oid)| *oid).collect();
-    let resolved: HashMap<u32, Arc<Type>> = types::resolve(client, &oids).await?;
+    let resolved: HashMap<u32, Arc<Type>> = resolve(client, &oids).await?;
     let columns = columns.into_iter().map(|(column, oid)| {
         let ty = resolved.get(&oid).cloned();
-        ty.map(|ty| Column { name: column.clone(), ty }).ok_or_else(|| Stop::TableChanged(format!("the type of column {column:?} (oid {oid}) is gone")))
+        ty.map(|ty| Column {
+            name: column.clone(),
+            ty,
+        })
+        .ok_or_else(|| {
+            Stop::TableChanged(format!("the type of column {column:?} (oid {oid}) is gone"))
+        })
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    let key = columns.iter().position(|column| column.name == key).ok_or_else(|| Stop::Settings(format!("{schema}.{name} has no column {key:?}: name the key column in POSTGRES_KEY_COLUMN")))?;
-    let relation = Relation { oid, schema: schema.to_owned(), name: name.to_owned(), columns, key };
-    let layout = shape.bind(&relation).map_err(|error| Stop::Settings(error.to_string()))?;
+    let key = columns
+        .iter()
+        .position(|column| column.name == key)
+        .ok_or_else(|| {
+            Stop::Settings(format!(
+                "{schema}.{name} has no column {key:?}: name the key column in POSTGRES_KEY_COLUMN"
+            ))
+        })?;
+    let relation = Relation {
+        oid,
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        columns,
+        key,
+    };
+    let layout = shape
+        .bind(&relation)
+        .map_err(|error| Stop::Settings(error.to_string()))?;
     Ok((Arc::new(relation), Arc::new(layout)))
 }

@@ -108,13 +108,18 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
             (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                  ELSE pg_catalog.pg_current_wal_flush_lsn() END";
-    let row = client.query_one(sql, &[]).await.map_err(Error::doing("reading the server's facts"))?;
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .map_err(Error::doing("reading the server's facts"))?;
     let timeline: Option<String> = row.get(2);
     let wal_flush: tokio_postgres::types::PgLsn = row.get(6);
     Ok(Server {
         version: u32::try_from(row.get::<_, i32>(0)).unwrap_or_default(),
         system_identifier: row.get(1),
-        timeline: timeline.and_then(|hex| u32::from_str_radix(&hex, 16).ok()).unwrap_or_default(),
+        timeline: timeline
+            .and_then(|hex| u32::from_str_radix(&hex, 16).ok())
+            .unwrap_or_default(),
         wal_level: row.get(3),
         in_recovery: row.get(4),
         may_replicate: row.get(5),
@@ -127,7 +132,41 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
 /// # Errors
 /// The query failed.
 pub async fn wal_flush(client: &Client) -> Result<Lsn, Error> {
-    let row = client.query_one("SELECT pg_catalog.pg_current_wal_flush_lsn()", &[]).await.map_err(Error::doing("reading the WAL's end"))?;
+    let row = client
+        .query_one("SELECT pg_catalog.pg_current_wal_flush_lsn()", &[])
+        .await
+        .map_err(Error::doing("reading the WAL's end"))?;
+    let lsn: tokio_postgres::types::PgLsn = row.get(0);
+    Ok(Lsn(lsn.into()))
+}
+
+/// The database that the session is in.
+///
+/// # Errors
+/// The query failed.
+pub async fn database(client: &Client) -> Result<String, Error> {
+    let row = client
+        .query_one("SELECT pg_catalog.current_database()::text", &[])
+        .await
+        .map_err(Error::doing("reading the database's name"))?;
+    Ok(row.get(0))
+}
+
+/// An LSN that no transaction's commit which is visible now lies above (on a standby: that was
+/// replayed).
+///
+/// # Errors
+/// The query failed.
+pub async fn wal_insert(client: &Client, server: &Server) -> Result<Lsn, Error> {
+    let sql = if server.in_recovery {
+        "SELECT pg_catalog.pg_last_wal_replay_lsn()"
+    } else {
+        "SELECT pg_catalog.pg_current_wal_insert_lsn()"
+    };
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .map_err(Error::doing("reading the WAL's end"))?;
     let lsn: tokio_postgres::types::PgLsn = row.get(0);
     Ok(Lsn(lsn.into()))
 }
@@ -149,7 +188,13 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
             FROM pg_catalog.pg_class l
             WHERE l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid))) s
         WHERE n.nspname = $1::text AND c.relname = $2::text";
-    let Some(row) = client.query_opt(sql, &[&schema, &name]).await.map_err(doing())? else { return Ok(None) };
+    let Some(row) = client
+        .query_opt(sql, &[&schema, &name])
+        .await
+        .map_err(doing())?
+    else {
+        return Ok(None);
+    };
     let oid: u32 = row.get(0);
     let columns = "SELECT a.attname::text, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull
         FROM pg_catalog.pg_attribute a
@@ -169,7 +214,12 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
         storage: row.get(6),
         columns: columns
             .iter()
-            .map(|row| TableColumn { name: row.get(0), type_oid: row.get(1), type_name: row.get(2), not_null: row.get(3) })
+            .map(|row| TableColumn {
+                name: row.get(0),
+                type_oid: row.get(1),
+                type_name: row.get(2),
+                not_null: row.get(3),
+            })
             .collect(),
     }))
 }
@@ -199,28 +249,53 @@ pub async fn key(client: &Client, table: u32, column: &str) -> Result<KeyFacts, 
                 SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = leaf.oid AND a.attname = $2::text
                 WHERE i.indrelid = leaf.oid AND a.attnum = ANY (i.indkey)
                   AND ((leaf.relreplident = 'd' AND i.indisprimary) OR (leaf.relreplident = 'i' AND i.indisreplident))))";
-    let row = client.query_one(sql, &[&table, &column]).await.map_err(Error::doing(format!("reading the facts of key column {column}")))?;
-    Ok(KeyFacts { unique_index: row.get(0), in_replica_identity: row.get(1) })
+    let row = client
+        .query_one(sql, &[&table, &column])
+        .await
+        .map_err(Error::doing(format!(
+            "reading the facts of key column {column}"
+        )))?;
+    Ok(KeyFacts {
+        unique_index: row.get(0),
+        in_replica_identity: row.get(1),
+    })
 }
 
 /// Facts of a publication and of the table in it; `None` when there is none of that name.
 ///
 /// # Errors
 /// A query failed.
-pub async fn publication(client: &Client, server: &Server, name: &str, table: &Table) -> Result<Option<Publication>, Error> {
+pub async fn publication(
+    client: &Client,
+    server: &Server,
+    name: &str,
+    table: &Table,
+) -> Result<Option<Publication>, Error> {
     let doing = || Error::doing(format!("reading the facts of publication {name}"));
     let sql = "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_catalog.pg_publication WHERE pubname = $1::text";
-    let Some(row) = client.query_opt(sql, &[&name]).await.map_err(doing())? else { return Ok(None) };
+    let Some(row) = client.query_opt(sql, &[&name]).await.map_err(doing())? else {
+        return Ok(None);
+    };
     // Column lists and row filters came with PostgreSQL 15.
-    let details = if server.version >= 150_000 { "attnames::text[], rowfilter" } else { "NULL::text[], NULL::text" };
+    let details = if server.version >= 150_000 {
+        "attnames::text[], rowfilter"
+    } else {
+        "NULL::text[], NULL::text"
+    };
     let sql = format!(
         "SELECT {details} FROM pg_catalog.pg_publication_tables WHERE pubname = $1::text AND schemaname = $2::text AND tablename = $3::text"
     );
-    let published = client.query_opt(&sql, &[&name, &table.schema, &table.name]).await.map_err(doing())?;
+    let published = client
+        .query_opt(&sql, &[&name, &table.schema, &table.name])
+        .await
+        .map_err(doing())?;
     Ok(Some(Publication {
         all_operations: row.get(0),
         via_root: row.get(1),
-        table: published.map(|row| PublishedTable { columns: row.get(0), row_filter: row.get(1) }),
+        table: published.map(|row| PublishedTable {
+            columns: row.get(0),
+            row_filter: row.get(1),
+        }),
     }))
 }
 
@@ -229,7 +304,10 @@ pub async fn publication(client: &Client, server: &Server, name: &str, table: &T
 /// # Errors
 /// The statement failed; 42501 when the role does not own the table or may not create in the database.
 pub async fn create_publication(client: &Client, name: &str, table: &Table) -> Result<(), Error> {
-    client.batch_execute(&create_publication_sql(name, table)).await.map_err(Error::doing(format!("creating publication {name}")))
+    client
+        .batch_execute(&create_publication_sql(name, table))
+        .await
+        .map_err(Error::doing(format!("creating publication {name}")))
 }
 
 /// The statement that creates the publication: also what a person is told to run.

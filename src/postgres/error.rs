@@ -27,10 +27,10 @@ impl Error {
         self.source.code().is_none_or(|state| heals(state.code()))
     }
 
-    /// The server's SQLSTATE, if it was the server that refused.
+    /// Whether a column that was named is not there (any more).
     #[must_use]
-    pub fn state(&self) -> Option<&SqlState> {
-        self.source.code()
+    pub fn is_undefined_column(&self) -> bool {
+        self.source.code() == Some(&SqlState::UNDEFINED_COLUMN)
     }
 }
 
@@ -48,7 +48,10 @@ pub(crate) fn heals(state: &str) -> bool {
 fn cause(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {
-            let hint = db.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let hint = db
+                .hint()
+                .map(|hint| format!(" ({hint})"))
+                .unwrap_or_default();
             format!("{} [{}]{hint}", db.message(), db.code().code())
         }
         None => match std::error::Error::source(error) {
@@ -64,7 +67,9 @@ mod tests {
 
     #[test]
     fn passing_troubles_heal_and_refusals_do_not() {
-        for state in ["57P01", "57P03", "08006", "53300", "55006", "55P03", "40001"] {
+        for state in [
+            "57P01", "57P03", "08006", "53300", "55006", "55P03", "40001",
+        ] {
             assert!(heals(state), "{state}");
         }
         for state in ["42501", "42P01", "28P01", "22P02", "55000", ""] {

@@ -21,7 +21,7 @@ pub use connection::{ReplicationParts, Server, Session, connect};
 pub use error::Error;
 pub use options::{Options, OptionsError};
 pub use pgoutput::{ColumnMessage, Message, OldTuple, PgoutputError, RelationMessage};
-pub use replication::{Endpoint, Frame, NewSlot, ReplicationError, Stream, create_slot};
+pub use replication::{Endpoint, Frame, NewSlot, ReplicationError, Stream, create_slot, endpoint};
 pub use tls::SslMode;
 pub use transaction::{Assembler, Step, TransactionError};
 pub use types::{ResolveError, resolve};

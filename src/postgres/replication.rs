@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pgwire_replication::{
-    PgWireError, ReplicationClient, ReplicationEvent,
-    config::{Publication, ReplicationConfig},
+    PgWireError, ReplicationClient, ReplicationEvent, SslMode as ClientSslMode,
+    config::{Publication, ReplicationConfig, TlsConfig},
 };
+use secrecy::ExposeSecret;
 
-use super::{catalog::quoted, error::heals};
+use super::{ReplicationParts, SslMode, catalog::quoted, error::heals};
 use crate::change::Lsn;
 
 /// What the server sends, as far as it matters here.
@@ -80,8 +81,43 @@ const BUFFERED_FRAMES: usize = 16;
 /// is bounded by the window, of which such a row is a whole one.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
-/// Where to connect to, as whom; made by [`super::connection`].
-pub type Endpoint = ReplicationConfig;
+/// Where to connect to, as whom.
+#[derive(Clone)]
+pub struct Endpoint(ReplicationConfig);
+
+/// The server of a session, for the replication protocol.
+#[must_use]
+pub fn endpoint(parts: &ReplicationParts) -> Endpoint {
+    let mode = match parts.encryption {
+        SslMode::Disable | SslMode::Allow | SslMode::Prefer => ClientSslMode::Disable,
+        SslMode::Require => ClientSslMode::Require,
+        SslMode::VerifyCa => ClientSslMode::VerifyCa,
+        SslMode::VerifyFull => ClientSslMode::VerifyFull,
+    };
+    let (certificate, key) = parts.client_certificate.clone().unzip();
+    let tls = TlsConfig {
+        mode,
+        ca_pem_path: parts.roots.clone(),
+        sni_hostname: Some(parts.server_name.clone()),
+        client_cert_pem_path: certificate,
+        client_key_pem_path: key,
+    };
+    let config = ReplicationConfig::new(
+        &parts.host,
+        &parts.user,
+        parts.password.expose_secret(),
+        &parts.database,
+        "",
+        "",
+    );
+    Endpoint(
+        config
+            .with_port(parts.port)
+            .with_tls(tls)
+            .with_options(&parts.options)
+            .with_application_name(&parts.application_name),
+    )
+}
 
 /// A new slot and the snapshot that goes with it.
 pub struct NewSlot {
@@ -99,18 +135,41 @@ pub struct NewSlot {
 /// # Errors
 /// The connection failed, the role may not, or a slot of the name exists (42710).
 pub async fn create_slot(endpoint: Endpoint, slot: &str) -> Result<NewSlot, ReplicationError> {
-    let failed = |source| ReplicationError { doing: format!("creating replication slot {slot}"), source };
-    let mut session = ReplicationClient::connect_gated(endpoint).await.map_err(failed)?;
+    let failed = |source| ReplicationError {
+        doing: format!("creating replication slot {slot}"),
+        source,
+    };
+    let mut session = ReplicationClient::connect_gated(endpoint.0)
+        .await
+        .map_err(failed)?;
     // The form without parentheses is understood by every supported version.
-    let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", quoted(slot));
+    let command = format!(
+        "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT",
+        quoted(slot)
+    );
     let rows = session.simple_query(&command).await.map_err(failed)?;
     let text = |column: usize| {
-        let value = rows.first().and_then(|row| row.get(column)).and_then(Option::as_ref);
-        value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).ok_or_else(|| failed(PgWireError::Protocol(format!("no column {column} in the answer"))))
+        let value = rows
+            .first()
+            .and_then(|row| row.get(column))
+            .and_then(Option::as_ref);
+        value
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .ok_or_else(|| {
+                failed(PgWireError::Protocol(format!(
+                    "no column {column} in the answer"
+                )))
+            })
     };
     let point = text(1)?;
-    let consistent_point = point.parse().map_err(|_| failed(PgWireError::Protocol(format!("consistent point {point:?}"))))?;
-    Ok(NewSlot { consistent_point, snapshot: text(2)?, _session: session })
+    let consistent_point = point
+        .parse()
+        .map_err(|_| failed(PgWireError::Protocol(format!("consistent point {point:?}"))))?;
+    Ok(NewSlot {
+        consistent_point,
+        snapshot: text(2)?,
+        _session: session,
+    })
 }
 
 /// An open stream of a slot.
@@ -124,9 +183,17 @@ impl Stream {
     ///
     /// # Errors
     /// The connection failed, the slot is in use (55006, which heals), gone or invalidated.
-    pub async fn start(endpoint: Endpoint, slot: &str, publication: &str) -> Result<Self, ReplicationError> {
-        let failed = |source| ReplicationError { doing: format!("starting replication from slot {slot}"), source };
+    pub async fn start(
+        endpoint: Endpoint,
+        slot: &str,
+        publication: &str,
+    ) -> Result<Self, ReplicationError> {
+        let failed = |source| ReplicationError {
+            doing: format!("starting replication from slot {slot}"),
+            source,
+        };
         let mut config = endpoint
+            .0
             .with_start_lsn(pgwire_replication::Lsn::ZERO)
             .with_binary(true)
             .with_status_interval(STATUS_INTERVAL)
@@ -137,7 +204,10 @@ impl Stream {
         config.publication = Publication::from(quoted(publication));
         let mut client = ReplicationClient::connect(config).await.map_err(failed)?;
         client.wait_started().await.map_err(failed)?;
-        Ok(Self { client, slot: slot.to_owned() })
+        Ok(Self {
+            client,
+            slot: slot.to_owned(),
+        })
     }
 
     /// The next frame. Dropping the future loses nothing.
@@ -146,15 +216,37 @@ impl Stream {
     /// The connection ended, the slot was invalidated or the publication is gone.
     pub async fn next(&mut self) -> Result<Frame, ReplicationError> {
         loop {
-            let event = self.client.recv().await.map_err(|source| self.failed(source))?;
+            let event = self
+                .client
+                .recv()
+                .await
+                .map_err(|source| self.failed(source))?;
             match event {
                 Some(ReplicationEvent::XLogData { data, .. }) => return Ok(Frame::Message(data)),
-                Some(ReplicationEvent::Begin { final_lsn, xid, .. }) => return Ok(Frame::Begin { commit: Lsn(final_lsn.0), xid }),
-                Some(ReplicationEvent::Commit { lsn, end_lsn, .. }) => return Ok(Frame::Commit { commit: Lsn(lsn.0), end: Lsn(end_lsn.0) }),
-                Some(ReplicationEvent::KeepAlive { wal_end, .. }) => return Ok(Frame::Keepalive { wal_end: Lsn(wal_end.0) }),
+                Some(ReplicationEvent::Begin { final_lsn, xid, .. }) => {
+                    return Ok(Frame::Begin {
+                        commit: Lsn(final_lsn.0),
+                        xid,
+                    });
+                }
+                Some(ReplicationEvent::Commit { lsn, end_lsn, .. }) => {
+                    return Ok(Frame::Commit {
+                        commit: Lsn(lsn.0),
+                        end: Lsn(end_lsn.0),
+                    });
+                }
+                Some(ReplicationEvent::KeepAlive { wal_end, .. }) => {
+                    return Ok(Frame::Keepalive {
+                        wal_end: Lsn(wal_end.0),
+                    });
+                }
                 // Logical messages carry no row, and no stop LSN is asked for.
                 Some(ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. }) => {}
-                None => return Err(self.failed(PgWireError::Io(std::sync::Arc::new(std::io::ErrorKind::UnexpectedEof.into())))),
+                None => {
+                    return Err(self.failed(PgWireError::Io(std::sync::Arc::new(
+                        std::io::ErrorKind::UnexpectedEof.into(),
+                    ))));
+                }
             }
         }
     }
@@ -162,7 +254,8 @@ impl Stream {
     /// Tells the server that everything before `stored` will never be asked for again. It goes out
     /// with the next status update. Only an LSN that is stored may be given.
     pub fn confirm(&self, stored: Lsn) {
-        self.client.update_applied_lsn(pgwire_replication::Lsn::from_u64(stored.0));
+        self.client
+            .update_applied_lsn(pgwire_replication::Lsn::from_u64(stored.0));
     }
 
     /// Lets the last confirmation reach the server and ends the stream.
@@ -176,11 +269,20 @@ impl Stream {
             event.map_err(|source| self.failed(source))?;
         }
         let slot = self.slot.clone();
-        self.client.shutdown().await.map_err(|source| ReplicationError { doing: format!("closing the stream of slot {slot}"), source })
+        self.client
+            .shutdown()
+            .await
+            .map_err(|source| ReplicationError {
+                doing: format!("closing the stream of slot {slot}"),
+                source,
+            })
     }
 
     fn failed(&self, source: PgWireError) -> ReplicationError {
-        ReplicationError { doing: format!("streaming from slot {}", self.slot), source }
+        ReplicationError {
+            doing: format!("streaming from slot {}", self.slot),
+            source,
+        }
     }
 }
 
@@ -189,14 +291,21 @@ mod tests {
     use super::*;
 
     fn server(text: &str) -> ReplicationError {
-        ReplicationError { doing: String::new(), source: PgWireError::Server(text.to_owned()) }
+        ReplicationError {
+            doing: String::new(),
+            source: PgWireError::Server(text.to_owned()),
+        }
     }
 
     #[test]
     fn a_slot_in_use_heals_and_a_missing_one_does_not() {
         assert!(server("replication slot \"s\" is active for PID 7 (SQLSTATE 55006)").heals());
-        assert!(server("terminating connection due to administrator command (SQLSTATE 57P01)").heals());
+        assert!(
+            server("terminating connection due to administrator command (SQLSTATE 57P01)").heals()
+        );
         assert!(!server("replication slot \"s\" does not exist (SQLSTATE 42704)").heals());
-        assert!(!server("cannot read from logical replication slot \"s\" (SQLSTATE 55000)").heals());
+        assert!(
+            !server("cannot read from logical replication slot \"s\" (SQLSTATE 55000)").heals()
+        );
     }
 }

@@ -42,28 +42,56 @@ impl Query {
     pub fn new(relation: Arc<Relation>, row_filter: Option<String>) -> Self {
         let columns = relation.columns.iter().map(|column| {
             // A type without a send function travels as text on both paths.
-            let cast = if column.ty.sent_as_text() { "::pg_catalog.text" } else { "" };
+            let cast = if column.ty.sent_as_text() {
+                "::pg_catalog.text"
+            } else {
+                ""
+            };
             format!("{}{cast}", quoted(&column.name))
         });
         let columns = columns.collect::<Vec<_>>().join(", ");
-        let select = format!("SELECT {columns} FROM {}.{}", quoted(&relation.schema), quoted(&relation.name));
+        let select = format!(
+            "SELECT {columns} FROM {}.{}",
+            quoted(&relation.schema),
+            quoted(&relation.name)
+        );
         let key = &relation.columns[relation.key];
-        Self { key: quoted(&key.name), key_type: key.ty.name.clone(), relation, select, row_filter }
+        Self {
+            key: quoted(&key.name),
+            key_type: key.ty.name.clone(),
+            relation,
+            select,
+            row_filter,
+        }
     }
 
     fn in_key_order(&self, after: bool) -> String {
         let mut conditions = Vec::new();
         if after {
-            conditions.push(format!("{} > $1::pg_catalog.text::{}", self.key, self.key_type));
+            conditions.push(format!(
+                "{} > $1::pg_catalog.text::{}",
+                self.key, self.key_type
+            ));
         }
         conditions.extend(self.row_filter.as_ref().map(|filter| format!("({filter})")));
-        let conditions = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let conditions = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
         format!("{}{conditions} ORDER BY {}", self.select, self.key)
     }
 
     fn by_keys(&self) -> String {
-        let filter = self.row_filter.as_ref().map(|filter| format!(" AND ({filter})")).unwrap_or_default();
-        format!("{} WHERE {} = ANY ($1::pg_catalog.text[]::{}[]){filter}", self.select, self.key, self.key_type)
+        let filter = self
+            .row_filter
+            .as_ref()
+            .map(|filter| format!(" AND ({filter})"))
+            .unwrap_or_default();
+        format!(
+            "{} WHERE {} = ANY ($1::pg_catalog.text[]::{}[]){filter}",
+            self.select, self.key, self.key_type
+        )
     }
 }
 
@@ -80,11 +108,20 @@ pub struct Cursor<'a> {
 ///
 /// # Errors
 /// The snapshot is gone, the table cannot be read or locked.
-pub async fn open<'a>(client: &'a Client, query: &Query, view: View<'_>, after: Option<&Key>, fetch_rows: u32) -> Result<Cursor<'a>, Error> {
+pub async fn open<'a>(
+    client: &'a Client,
+    query: &Query,
+    view: View<'_>,
+    after: Option<&Key>,
+    fetch_rows: u32,
+) -> Result<Cursor<'a>, Error> {
     let Relation { schema, name, .. } = &*query.relation;
     let doing = || Error::doing(format!("opening a cursor on {schema}.{name}"));
     let set_snapshot = match view {
-        View::Exported(snapshot) => format!("SET TRANSACTION SNAPSHOT '{}';", snapshot.replace('\'', "''")),
+        View::Exported(snapshot) => format!(
+            "SET TRANSACTION SNAPSHOT '{}';",
+            snapshot.replace('\'', "''")
+        ),
         View::Current => String::new(),
     };
     // All rows are read in the end, so the plan that is cheapest as a whole is wanted.
@@ -95,13 +132,23 @@ pub async fn open<'a>(client: &'a Client, query: &Query, view: View<'_>, after: 
         quoted(name)
     );
     client.batch_execute(&begin).await.map_err(doing())?;
-    let declare = format!("DECLARE sync_es_rows NO SCROLL CURSOR FOR {}", query.in_key_order(after.is_some()));
+    let declare = format!(
+        "DECLARE sync_es_rows NO SCROLL CURSOR FOR {}",
+        query.in_key_order(after.is_some())
+    );
     let key = after.map(Key::as_str);
     let parameters: &[&(dyn ToSql + Sync)] = if key.is_some() { &[&key] } else { &[] };
-    client.execute(&declare, parameters).await.map_err(doing())?;
+    client
+        .execute(&declare, parameters)
+        .await
+        .map_err(doing())?;
     let fetch = format!("FETCH FORWARD {fetch_rows} FROM sync_es_rows");
     let fetch = client.prepare(&fetch).await.map_err(doing())?;
-    Ok(Cursor { client, relation: query.relation.clone(), fetch })
+    Ok(Cursor {
+        client,
+        relation: query.relation.clone(),
+        fetch,
+    })
 }
 
 impl Cursor<'_> {
@@ -112,9 +159,18 @@ impl Cursor<'_> {
     pub async fn fetch(&self) -> Result<impl Stream<Item = Result<Row, Error>> + use<>, Error> {
         let doing = "fetching rows";
         let none: [&(dyn ToSql + Sync); 0] = [];
-        let rows = self.client.query_raw(&self.fetch, none).await.map_err(Error::doing(doing))?;
+        let rows = self
+            .client
+            .query_raw(&self.fetch, none)
+            .await
+            .map_err(Error::doing(doing))?;
         let mut packer = Packer::new(self.relation.clone());
-        Ok(rows.map_ok(move |row| packer.pack(&row)).map_err(|source| Error { doing: doing.to_owned(), source }))
+        Ok(rows
+            .map_ok(move |row| packer.pack(&row))
+            .map_err(|source| Error {
+                doing: doing.to_owned(),
+                source,
+            }))
     }
 
     /// Ends the transaction and gives the lock back.
@@ -122,7 +178,10 @@ impl Cursor<'_> {
     /// # Errors
     /// The statement failed.
     pub async fn close(self) -> Result<(), Error> {
-        self.client.batch_execute("COMMIT").await.map_err(Error::doing("closing the cursor"))
+        self.client
+            .batch_execute("COMMIT")
+            .await
+            .map_err(Error::doing("closing the cursor"))
     }
 }
 
@@ -133,7 +192,10 @@ impl Cursor<'_> {
 pub async fn by_keys(client: &Client, query: &Query, keys: &[Key]) -> Result<Vec<Row>, Error> {
     let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
     let doing = || Error::doing(format!("reading {} rows again by key", keys.len()));
-    let rows = client.query_raw(&query.by_keys(), [&keys]).await.map_err(doing())?;
+    let rows = client
+        .query_raw(&query.by_keys(), [&keys])
+        .await
+        .map_err(doing())?;
     let mut packer = Packer::new(query.relation.clone());
     let mut rows = pin!(rows);
     let mut packed = Vec::new();
@@ -153,18 +215,32 @@ impl Packer {
     const CHUNK_BYTES: usize = 64 << 10;
 
     fn new(relation: Arc<Relation>) -> Self {
-        Self { relation, chunk: BytesMut::new() }
+        Self {
+            relation,
+            chunk: BytesMut::new(),
+        }
     }
 
     fn pack(&mut self, row: &tokio_postgres::Row) -> Row {
-        let raw = |column: usize| row.try_get::<_, Option<Raw<'_>>>(column).ok().flatten().map(|Raw(bytes)| bytes);
+        let raw = |column: usize| {
+            row.try_get::<_, Option<Raw<'_>>>(column)
+                .ok()
+                .flatten()
+                .map(|Raw(bytes)| bytes)
+        };
         let size: usize = (0..row.len()).filter_map(raw).map(<[u8]>::len).sum();
         if self.chunk.capacity() < size {
             self.chunk = BytesMut::with_capacity(size.max(Self::CHUNK_BYTES));
         }
-        let cells = (0..row.len()).map(|column| self.cell(column, raw(column))).collect();
+        let cells = (0..row.len())
+            .map(|column| self.cell(column, raw(column)))
+            .collect();
         let bytes: Bytes = self.chunk.split().freeze();
-        Row { relation: self.relation.clone(), bytes, cells }
+        Row {
+            relation: self.relation.clone(),
+            bytes,
+            cells,
+        }
     }
 
     fn cell(&mut self, column: usize, raw: Option<&[u8]>) -> Cell {
@@ -172,7 +248,11 @@ impl Packer {
         let start = self.chunk.len();
         self.chunk.extend_from_slice(raw);
         let range = start..self.chunk.len();
-        if self.relation.columns[column].ty.sent_as_text() { Cell::Text(range) } else { Cell::Binary(range) }
+        if self.relation.columns[column].ty.sent_as_text() {
+            Cell::Text(range)
+        } else {
+            Cell::Binary(range)
+        }
     }
 }
 

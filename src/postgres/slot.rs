@@ -35,7 +35,10 @@ pub struct Slot {
 pub async fn look(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
     let sql = "SELECT plugin::text, database::text, active_pid, confirmed_flush_lsn, wal_status
         FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text";
-    let row = client.query_opt(sql, &[&name]).await.map_err(Error::doing(format!("looking up replication slot {name}")))?;
+    let row = client
+        .query_opt(sql, &[&name])
+        .await
+        .map_err(Error::doing(format!("looking up replication slot {name}")))?;
     Ok(row.map(|row| Slot {
         plugin: row.get(0),
         database: row.get(1),
@@ -51,7 +54,10 @@ pub async fn look(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
 /// The slot is in use (55006), there is none (42704), or the role may not.
 pub async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
     client
-        .execute("SELECT pg_catalog.pg_drop_replication_slot($1::text)", &[&name])
+        .execute(
+            "SELECT pg_catalog.pg_drop_replication_slot($1::text)",
+            &[&name],
+        )
         .await
         .map(|_| ())
         .map_err(Error::doing(format!("dropping replication slot {name}")))
@@ -71,7 +77,11 @@ pub async fn snapshot_xmax(client: &Client) -> Result<u64, Error> {
 ///
 /// # Errors
 /// The query failed.
-pub async fn barrier(client: &Client, xmax: u64, mut waiting: impl FnMut(u64)) -> Result<(), Error> {
+pub async fn barrier(
+    client: &Client,
+    xmax: u64,
+    mut waiting: impl FnMut(u64),
+) -> Result<(), Error> {
     const PAUSE: Duration = Duration::from_millis(100);
     const REPORT_EVERY: u32 = 100;
     let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text";
@@ -99,7 +109,10 @@ pub async fn until_visible(client: &Client, xids: &[u32]) -> Result<(), Error> {
     const PAUSE: Duration = Duration::from_millis(2);
     let sql = "SELECT pg_catalog.pg_current_snapshot()::text";
     loop {
-        let row = client.query_one(sql, &[]).await.map_err(Error::doing("reading the current snapshot"))?;
+        let row = client
+            .query_one(sql, &[])
+            .await
+            .map_err(Error::doing("reading the current snapshot"))?;
         let snapshot = Snapshot::parse(row.get(0));
         if snapshot.is_some_and(|snapshot| xids.iter().all(|&xid| snapshot.sees(xid))) {
             return Ok(());
@@ -109,7 +122,10 @@ pub async fn until_visible(client: &Client, xids: &[u32]) -> Result<(), Error> {
 }
 
 async fn transaction_id(client: &Client, sql: &str) -> Result<u64, Error> {
-    let row = client.query_one(sql, &[]).await.map_err(Error::doing("reading the current snapshot"))?;
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .map_err(Error::doing("reading the current snapshot"))?;
     Ok(row.get::<_, &str>(0).parse().unwrap_or_default())
 }
 
@@ -127,14 +143,26 @@ impl Snapshot {
         let mut parts = text.split(':');
         let mut number = || parts.next()?.parse().ok();
         let (xmin, xmax) = (number()?, number()?);
-        let running = parts.next()?.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>().ok()?;
-        Some(Self { xmin, xmax, running })
+        let running = parts
+            .next()?
+            .split(',')
+            .filter(|id| !id.is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        Some(Self {
+            xmin,
+            xmax,
+            running,
+        })
     }
 
     /// Whether a committed transaction is visible, by the 32 bits of its id that the stream has. It
     /// is at most 2^31 away from `xmax`, as PostgreSQL does not let ids grow further apart.
     fn sees(&self, xid: u32) -> bool {
-        let ahead = xid.wrapping_sub(u32::try_from(self.xmax & 0xFFFF_FFFF).unwrap_or_default()).cast_signed();
+        let ahead = xid
+            .wrapping_sub(u32::try_from(self.xmax & 0xFFFF_FFFF).unwrap_or_default())
+            .cast_signed();
         let id = self.xmax.saturating_add_signed(ahead.into());
         id < self.xmin || (id < self.xmax && !self.running.contains(&id))
     }
@@ -148,15 +176,28 @@ mod tests {
     fn a_snapshot_sees_what_has_ended_before_it() {
         let snapshot = Snapshot::parse("10:20:10,14").unwrap();
         assert!(snapshot.sees(9) && snapshot.sees(11) && snapshot.sees(19));
-        assert!(!snapshot.sees(10) && !snapshot.sees(14) && !snapshot.sees(20) && !snapshot.sees(1000));
-        assert_eq!(Snapshot::parse("5:5:"), Some(Snapshot { xmin: 5, xmax: 5, running: vec![] }));
+        assert!(
+            !snapshot.sees(10) && !snapshot.sees(14) && !snapshot.sees(20) && !snapshot.sees(1000)
+        );
+        assert_eq!(
+            Snapshot::parse("5:5:"),
+            Some(Snapshot {
+                xmin: 5,
+                xmax: 5,
+                running: vec![]
+            })
+        );
         assert_eq!(Snapshot::parse("5:x:"), None);
     }
 
     #[test]
     fn ids_are_compared_across_a_wraparound_of_their_32_bits() {
         let epoch = 1_u64 << 32;
-        let snapshot = Snapshot { xmin: epoch + 5, xmax: epoch + 5, running: vec![] };
+        let snapshot = Snapshot {
+            xmin: epoch + 5,
+            xmax: epoch + 5,
+            running: vec![],
+        };
         assert!(snapshot.sees(4) && snapshot.sees(u32::MAX));
         assert!(!snapshot.sees(5) && !snapshot.sees(6));
     }

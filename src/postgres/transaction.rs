@@ -103,7 +103,7 @@ pub enum TransactionError {
 }
 
 /// Collects one transaction after the other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Assembler {
     table: u32,
     relation: Option<Arc<Relation>>,

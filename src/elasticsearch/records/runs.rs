@@ -65,8 +65,12 @@ pub struct Run {
     pub timeline: u32,
     /// UUID of the concrete index.
     pub index_uuid: String,
-    /// A digest of the published columns with their types.
+    /// The index was made by this snapshot, so nothing older can be in it.
+    pub index_was_new: bool,
+    /// The published columns with their types.
     pub relation_fingerprint: String,
+    /// Changes when the table is rewritten.
+    pub storage: String,
     /// When it began.
     pub started_at: Timestamp,
     /// When it was last saved.
@@ -181,18 +185,41 @@ impl Runs {
         Err(self.fenced(number))
     }
 
+    /// The latest run into `index` that streams from a slot, or the latest one-shot run.
+    ///
+    /// # Errors
+    /// The request failed, or the document cannot be read.
+    pub async fn latest_of(&self, index: &str, streams: bool) -> Result<Option<Run>, RecordsError> {
+        let slot = json!({"exists": {"field": "slot"}});
+        let into = json!({"term": {"output_es_index": index}});
+        let query = if streams {
+            json!({"bool": {"filter": [into, slot]}})
+        } else {
+            json!({"bool": {"filter": [into], "must_not": [slot]}})
+        };
+        match self.newest_of(&query).await {
+            Err(error) if error.is("index_not_found_exception") => Ok(None),
+            newest => Ok(newest?.map(|found| found.saved.run)),
+        }
+    }
+
     async fn newest(&self) -> Result<Option<Found>, Error> {
+        self.newest_of(&json!({"match_all": {}})).await
+    }
+
+    async fn newest_of(&self, query: &Value) -> Result<Option<Found>, Error> {
         refresh(&self.client, &self.index).await?;
         let path = format!("{}/_search", segment(&self.index));
-        let query = [("allow_partial_search_results", "false")];
+        let whole = [("allow_partial_search_results", "false")];
         let search = json!({
             "size": 1,
+            "query": query,
             "sort": [{"number": "desc"}],
             "seq_no_primary_term": true,
         });
         let answer = self
             .client
-            .request(Method::Post, &path, &query, Some(body(&search)))
+            .request(Method::Post, &path, &whole, Some(body(&search)))
             .await?;
         let page: Page = answer.json()?;
         Ok(page.hits.hits.into_iter().next())
@@ -377,7 +404,9 @@ fn properties() -> Value {
         "system_identifier": keyword(),
         "timeline": number(),
         "index_uuid": keyword(),
+        "index_was_new": {"type": "boolean"},
         "relation_fingerprint": keyword(),
+        "storage": keyword(),
         "started_at": date(),
         "updated_at": date(),
         "finished_at": date(),
@@ -436,6 +465,8 @@ mod tests {
             timeline: 1,
             index_uuid: "0OmasNCtSgCARt2xGW6SDA".to_owned(),
             relation_fingerprint: "f".to_owned(),
+            storage: "2".to_owned(),
+            index_was_new: true,
             started_at: now,
             updated_at: now,
             finished_at: None,

@@ -1,0 +1,408 @@
+//! One attempt: from two open ends, through plan, snapshot and stream, to the end or a failure.
+
+use std::sync::Arc;
+
+use super::{
+    Failure, Shutdown,
+    failure::from_index,
+    phases::{Job, Outcome},
+    plan::{Facts, Mode, Plan, plan, preconditions},
+    prepare,
+    record::Record,
+    snapshot::{Ended, Snapshot},
+    stream::{AliasSwitch, Tail},
+    sweep::Sweep,
+    table::{CurrentTable, Look},
+};
+use crate::{
+    change::{Lsn, Version, Windows},
+    delivery::{Acknowledger, Counters, Delivery, Writer},
+    elasticsearch::{self, Index, Phase, Runs, alias_targets, swap_alias},
+    postgres::{self, NewSlot, Session, catalog, create_slot, rows::View, slot},
+    stop::Stop,
+};
+use jiff::Timestamp;
+
+/// Requests in flight. Two to four are best for Elasticsearch, whatever its size on one machine.
+const LANES: usize = 4;
+
+/// What every step of an attempt needs.
+pub struct Attempt<'a> {
+    job: &'a Job,
+    session: &'a Session,
+    facts: Facts,
+    table: Arc<CurrentTable>,
+    elasticsearch: elasticsearch::Server,
+    index: Index,
+    index_was_new: bool,
+    writer: Arc<Writer>,
+    counters: Arc<Counters>,
+}
+
+impl<'a> Attempt<'a> {
+    /// Carries the job out from wherever it stands. `record` stays with the process from its first
+    /// attempt on.
+    ///
+    /// # Errors
+    /// A trouble that heals, or a named stop.
+    pub async fn carry_out(
+        job: &'a Job,
+        session: &'a Arc<Session>,
+        record: &mut Option<Record>,
+        shutdown: &mut Shutdown,
+    ) -> Result<Outcome, Failure> {
+        if !prepare::lead(job, &session.client, shutdown).await? {
+            return Ok(Outcome::Interrupted);
+        }
+        let elasticsearch = job.elasticsearch.ping().await?;
+        let runs = Runs::new(
+            &job.elasticsearch,
+            &format!("{}-sync-metadata", job.names.alias),
+        );
+        let stored = match record {
+            Some(record) => Some(record.run.clone()),
+            None => {
+                runs.latest_of(&job.names.index, job.mode == Mode::Continuous)
+                    .await?
+            }
+        };
+        let facts = prepare::facts(job, &session.client, stored).await?;
+        let unmet = preconditions(&facts);
+        if !unmet.is_empty() {
+            return Err(Stop::Preconditions(unmet).into());
+        }
+        let plan = plan(&facts)?;
+        tracing::info!(
+            ?plan,
+            table = facts.table.quoted(),
+            index = job.names.index,
+            "planned"
+        );
+
+        // From here on things are changed.
+        let publication = (job.mode == Mode::Continuous).then_some(job.names.publication.as_str());
+        if let Some(name) = publication.filter(|_| facts.publication.is_none()) {
+            catalog::create_publication(&session.client, name, &facts.table).await?;
+            tracing::info!(publication = name, "created the publication");
+        }
+        let client = postgres::connect(&job.postgres).await?;
+        let client = Arc::new(client);
+        let table = CurrentTable::new(
+            client,
+            facts.server.clone(),
+            facts.table.clone(),
+            &job.names.key,
+            job.shape.clone(),
+            publication,
+        )
+        .await?;
+        let look = table.look().await;
+        let (index, index_was_new) = prepare::index(job, &facts, &look, &elasticsearch).await?;
+        let uuid = index
+            .look()
+            .await
+            .map_err(from_index)?
+            .map(|look| look.uuid)
+            .unwrap_or_default();
+        if record.is_none() {
+            runs.prepare().await?;
+            let (run_writer, _) = runs.take_over().await?;
+            *record = Some(Record::new(
+                run_writer,
+                prepare::run(job, &facts, &uuid, index_was_new),
+                job.retry,
+            ));
+        }
+        let Some(record) = record.as_mut() else {
+            return Err(Stop::Unexpected("no run record".to_owned()).into());
+        };
+        let counters = Arc::new(Counters::default());
+        let writer = prepare::writer(job, &elasticsearch, &uuid, record, &counters).await?;
+        writer.raise_bound(Version(
+            Version::of_commit(facts.server.wal_flush).0 + Windows::MAX_WINDOWS,
+        ));
+        let attempt = Attempt {
+            job,
+            session,
+            facts,
+            table: Arc::new(table),
+            elasticsearch,
+            index,
+            index_was_new,
+            writer,
+            counters,
+        };
+        attempt.walk(plan, record, shutdown).await
+    }
+
+    async fn walk(
+        self,
+        plan: Plan,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Outcome, Failure> {
+        let ended = match (self.job.mode, plan) {
+            (Mode::Continuous, Plan::Begin { drop_slot }) => {
+                self.begin(drop_slot, record, shutdown).await?
+            }
+            (Mode::OneShot, Plan::Begin { .. }) => self.begin_one_shot(record, shutdown).await?,
+            (_, Plan::Resume) => self.resume(record, shutdown).await?,
+            (_, Plan::Tail) => Ended::Complete,
+        };
+        if ended == Ended::Interrupted {
+            return Ok(Outcome::Interrupted);
+        }
+        match self.job.mode {
+            Mode::Continuous => self.tail(record, shutdown).await,
+            Mode::OneShot => self.finish(record).await,
+        }
+    }
+
+    /// Lock and slot, then the snapshot that the slot exported. The intent is stored first: a slot
+    /// that is found beside a run that never got further is our own, and nothing rests on it.
+    async fn begin(
+        &self,
+        drop_slot: bool,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Ended, Failure> {
+        let names = &self.job.names;
+        record.run.phase = Phase::Preparing;
+        record.run.last_synced_item = None;
+        record.run.acknowledged_lsn = None;
+        record.store().await?;
+        if drop_slot {
+            slot::drop_slot(&self.session.client, &names.slot).await?;
+            tracing::warn!(
+                slot = names.slot,
+                "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
+            );
+        }
+        // A rewrite between slot and snapshot would leave the snapshot without rows.
+        let lock = format!(
+            "BEGIN; LOCK TABLE {} IN ACCESS SHARE MODE",
+            self.facts.table.quoted()
+        );
+        self.session
+            .client
+            .batch_execute(&lock)
+            .await
+            .map_err(postgres::Error::doing(
+                "locking the table against a rewrite",
+            ))?;
+        let endpoint = self.endpoint();
+        let created = tokio::select! {
+            biased;
+            () = shutdown.requested() => return Ok(Ended::Interrupted),
+            created = create_slot(endpoint, &names.slot) => created?,
+        };
+        tracing::info!(slot = names.slot, consistent_point = %created.consistent_point, "created the replication slot");
+        self.note_begin(record, created.consistent_point).await?;
+        record.run.consistent_point = Some(created.consistent_point);
+        record.run.acknowledged_lsn = Some(created.consistent_point);
+        record.store().await?;
+        let ended = self
+            .snapshot(View::Exported(&created.snapshot), record, shutdown)
+            .await?;
+        drop::<NewSlot>(created);
+        self.session
+            .client
+            .batch_execute("COMMIT")
+            .await
+            .map_err(postgres::Error::doing("unlocking the table"))?;
+        Ok(ended)
+    }
+
+    /// An LSN, then the barrier: every transaction that committed before it is visible afterwards.
+    async fn begin_one_shot(
+        &self,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Ended, Failure> {
+        let point = catalog::wal_insert(&self.session.client, &self.facts.server).await?;
+        record.run.last_synced_item = None;
+        self.note_begin(record, point).await?;
+        record.store().await?;
+        self.resume(record, shutdown).await
+    }
+
+    async fn note_begin(&self, record: &mut Record, point: Lsn) -> Result<(), Failure> {
+        let run = &mut record.run;
+        run.phase = Phase::Snapshot;
+        run.snapshot_point = Some(point);
+        run.barrier_xmax = Some(slot::snapshot_xmax(&self.session.client).await?);
+        run.storage.clone_from(&self.facts.table.storage);
+        run.relation_fingerprint.clone_from(&self.facts.fingerprint);
+        run.index_was_new = self.index_was_new;
+        (run.n_input_records, run.n_output_records) = (0, 0);
+        Ok(())
+    }
+
+    /// The snapshot from the last acknowledged key, through an ordinary snapshot behind the barrier.
+    async fn resume(&self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Ended, Failure> {
+        let after = record.run.last_synced_item.as_deref();
+        if let Some(after) = after {
+            tracing::info!(
+                after,
+                rows = record.run.n_input_records,
+                "resuming the snapshot after the last acknowledged key"
+            );
+        }
+        let xmax = record.run.barrier_xmax.unwrap_or_default();
+        let waiting = |xmin| {
+            tracing::info!(
+                transaction = xmin,
+                "waiting for a transaction that was running when the snapshot's point was taken"
+            )
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => return Ok(Ended::Interrupted),
+            passed = slot::barrier(&self.session.client, xmax, waiting) => passed?,
+        }
+        self.snapshot(View::Current, record, shutdown).await
+    }
+
+    async fn snapshot(
+        &self,
+        view: View<'_>,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Ended, Failure> {
+        let version = record
+            .run
+            .snapshot_version()
+            .ok_or_else(|| Stop::Unexpected("the run's record has no snapshot point".to_owned()))?;
+        let reader = postgres::connect(&self.job.postgres).await?;
+        let look = self.table.look().await;
+        let snapshot = Snapshot {
+            client: &reader.client,
+            look: look.clone(),
+            view,
+            version,
+            fetch_rows: self.job.fetch_rows,
+            writer: self.writer.clone(),
+            counters: self.counters.clone(),
+            lanes: LANES,
+        };
+        let ended = snapshot.copy(record, shutdown).await?;
+        if ended == Ended::Complete && !record.run.index_was_new {
+            self.sweep(record, version, &look).await?;
+        }
+        if ended == Ended::Complete {
+            record.run.sync_finished = true;
+            record.run.phase = if self.job.mode == Mode::Continuous {
+                Phase::Stream
+            } else {
+                Phase::Sweep
+            };
+            record.store().await?;
+            tracing::info!(
+                rows = record.run.n_input_records,
+                "the snapshot is complete"
+            );
+        }
+        Ok(ended)
+    }
+
+    /// Documents that are older than the snapshot now are of rows that are not in the table.
+    async fn sweep(
+        &self,
+        record: &mut Record,
+        version: Version,
+        look: &Look,
+    ) -> Result<(), Failure> {
+        let acknowledger = Acknowledger::<()>::new();
+        let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, LANES);
+        let sweep = Sweep {
+            index: &self.index,
+            distribution: self.elasticsearch.distribution,
+            delivery: &delivery,
+            acknowledger: &acknowledger,
+            ticket: acknowledger.begin(),
+            layout: look.layout.clone(),
+        };
+        let swept = sweep.older_than(version).await;
+        super::snapshot::drain(&delivery, &mut lanes, true).await?;
+        let swept = swept?;
+        if swept > 0 {
+            tracing::info!(
+                documents = swept,
+                "removed documents of rows that are not in the table any more"
+            );
+        }
+        record.store().await
+    }
+
+    async fn tail(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
+        let names = &self.job.names;
+        let targets = alias_targets(&self.job.elasticsearch, &names.alias)
+            .await
+            .map_err(from_index)?;
+        let switch = if targets == [names.index.clone()] {
+            None
+        } else {
+            let at = catalog::wal_flush(&self.session.client).await?;
+            Some(AliasSwitch {
+                alias: names.alias.clone(),
+                from: targets,
+                at,
+            })
+        };
+        let tail = Tail {
+            endpoint: self.endpoint(),
+            table: self.table,
+            slot: names.slot.clone(),
+            publication: names.publication.clone(),
+            client: self.job.elasticsearch.clone(),
+            index: self.index,
+            distribution: self.elasticsearch.distribution,
+            writer: self.writer,
+            counters: self.counters,
+            lanes: LANES,
+            switch,
+            strict_mapping: self.job.own_template.is_none(),
+        };
+        tail.follow(record, shutdown)
+            .await
+            .map(|_| Outcome::Interrupted)
+    }
+
+    /// The end of a one-shot run.
+    async fn finish(&self, record: &mut Record) -> Result<Outcome, Failure> {
+        let names = &self.job.names;
+        let targets = alias_targets(&self.job.elasticsearch, &names.alias)
+            .await
+            .map_err(from_index)?;
+        swap_alias(
+            &self.job.elasticsearch,
+            &names.alias,
+            &targets,
+            &names.index,
+        )
+        .await
+        .map_err(from_index)?;
+        self.index.refresh().await.map_err(from_index)?;
+        record.run.phase = Phase::Done;
+        record.run.finished_at = Some(Timestamp::now());
+        record.store().await?;
+        let refused = record
+            .run
+            .n_input_records
+            .saturating_sub(record.run.n_output_records);
+        match self.writer.first_refusal() {
+            Some((key, reason)) => Err(Stop::DeadLetters {
+                count: refused.max(1),
+                index: prepare::dead_letters_index(names),
+                key: key.clone(),
+                reason: reason.clone(),
+            }
+            .into()),
+            None => Ok(Outcome::Complete),
+        }
+    }
+
+    fn endpoint(&self) -> postgres::Endpoint {
+        postgres::endpoint(&self.job.postgres.replication_parts(&self.session.server))
+    }
+}

@@ -1,0 +1,286 @@
+//! The steps before the first row: who leads, what is there, what has to be made.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio_postgres::Client;
+
+use super::{
+    Failure, Shutdown,
+    failure::from_index,
+    mapping::additions,
+    phases::Job,
+    plan::{Facts, Mode, Names},
+    record::Record,
+    table::Look,
+};
+use crate::{
+    change::Windows,
+    delivery::{Counters, Writer, WriterOptions},
+    document::{Layout, TemplateOptions, own_template, template},
+    elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, put_template},
+    postgres::{
+        Error,
+        catalog::{self, TableColumn},
+        slot,
+    },
+    stop::Stop,
+};
+
+/// Waits until this instance is the one that writes into the alias; false when the program is asked
+/// to end before. The lock is the session's: it is free again as soon as the session is gone.
+///
+/// # Errors
+/// PostgreSQL cannot be asked.
+pub async fn lead(job: &Job, client: &Client, shutdown: &mut Shutdown) -> Result<bool, Failure> {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let lock = format!("sync-es/{}", job.names.alias);
+    let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1::text, 0))";
+    let mut told = false;
+    loop {
+        let row = client
+            .query_one(sql, &[&lock])
+            .await
+            .map_err(Error::doing("taking the lock of the alias"))?;
+        if row.get(0) {
+            return Ok(true);
+        }
+        if !told {
+            tracing::info!(
+                alias = job.names.alias,
+                "another instance is at work: standing by"
+            );
+            told = true;
+        }
+        tokio::select! {
+            () = shutdown.requested() => return Ok(false),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Looks at both ends.
+///
+/// # Errors
+/// One of them cannot be asked, or the table is not there.
+pub async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Result<Facts, Failure> {
+    let server = catalog::server(client).await?;
+    let (schema, name) = &job.table;
+    let table = catalog::table(client, schema, name).await?;
+    let table = table.ok_or_else(|| Stop::Settings(format!("there is no table {schema:?}.{name:?} in this database: name it in POSTGRES_TABLE as schema.table")))?;
+    let names = &job.names;
+    let continuous = job.mode == Mode::Continuous;
+    let publication = if continuous {
+        catalog::publication(client, &server, &names.publication, &table).await?
+    } else {
+        None
+    };
+    let index = Index::new(&job.elasticsearch, &names.index)
+        .look()
+        .await
+        .map_err(from_index)?;
+    if let Some(index) = &index {
+        index.check_writes().map_err(from_index)?;
+    }
+    Ok(Facts {
+        mode: job.mode,
+        key: catalog::key(client, table.oid, &names.key).await?,
+        slot: if continuous {
+            slot::look(client, &names.slot).await?
+        } else {
+            None
+        },
+        database: catalog::database(client).await?,
+        fingerprint: fingerprint(&table.columns),
+        names: names.clone(),
+        server,
+        table,
+        publication,
+        index,
+        run,
+    })
+}
+
+/// Columns with their types, as they are compared between runs.
+fn fingerprint(columns: &[TableColumn]) -> String {
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|column| format!("{:?} {}", column.name, column.type_name))
+        .collect();
+    columns.join(", ")
+}
+
+/// The index, made with its template if it is missing, and whether it was made now. An index that
+/// exists gets the fields that it lacks.
+///
+/// # Errors
+/// Elasticsearch cannot be asked, or the table does not fit the index.
+pub async fn index(
+    job: &Job,
+    facts: &Facts,
+    look: &Look,
+    server: &elasticsearch::Server,
+) -> Result<(Index, bool), Failure> {
+    let names = &job.names;
+    let index = Index::new(&job.elasticsearch, &names.index);
+    let (major, minor, _) = server.version;
+    let options = TemplateOptions {
+        alias: names.alias.clone(),
+        index: names.index.clone(),
+        shards: job.shards,
+        dimensions: job.dimensions,
+        server_version: (major.into(), minor.into()),
+    };
+    let body = match &job.own_template {
+        Some(own) => own_template(own.clone(), &look.layout, &options)
+            .map_err(|error| Stop::Settings(error.to_string()))?,
+        None => template(&look.layout, &options),
+    };
+    put_template(&job.elasticsearch, &names.alias, &body)
+        .await
+        .map_err(from_index)?;
+    if facts.index.is_some() {
+        extend_mapping(&index, &look.layout, job.own_template.is_none()).await?;
+        return Ok((index, false));
+    }
+    index.create(&meta(facts)).await.map_err(from_index)?;
+    tracing::info!(index = names.index, "created the index");
+    Ok((index, true))
+}
+
+fn meta(facts: &Facts) -> Meta {
+    let table = &facts.table;
+    Meta {
+        system_identifier: facts.server.system_identifier.clone(),
+        timeline: facts.server.timeline,
+        slot: (facts.mode == Mode::Continuous).then(|| facts.names.slot.clone()),
+        consistent_point: None,
+        relation: RelationName {
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            oid: table.oid,
+        },
+        relation_fingerprint: facts.fingerprint.clone(),
+        key_column: facts.names.key.clone(),
+        version_scheme: Windows::SCHEME.to_owned(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        created_at: Timestamp::now(),
+    }
+}
+
+/// Adds the fields that the layout has and the index lacks. With `strict`, a field that is mapped
+/// otherwise than its column needs is a stop; a user's own mapping may differ.
+///
+/// # Errors
+/// Elasticsearch cannot be asked, or refuses the fields.
+pub async fn extend_mapping(index: &Index, layout: &Layout, strict: bool) -> Result<(), Failure> {
+    let Some(look) = index.look().await.map_err(from_index)? else {
+        return Ok(());
+    };
+    let wanted = layout.properties();
+    let Some(wanted) = wanted.as_object() else {
+        return Ok(());
+    };
+    let added = match additions(&look.properties, wanted) {
+        Ok(added) => added,
+        Err(conflict) if strict => return Err(Stop::TableChanged(conflict.to_string()).into()),
+        Err(_) => return Ok(()),
+    };
+    if !added.is_empty() {
+        let fields: Vec<&String> = added.keys().collect();
+        tracing::info!(
+            ?fields,
+            "adding fields to the mapping: documents get them as their rows change"
+        );
+        index.put_properties(&added).await.map_err(from_index)?;
+    }
+    Ok(())
+}
+
+/// A new run's record, going on from the stored one's position if there is one.
+#[must_use]
+pub fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: bool) -> Run {
+    let now = Timestamp::now();
+    let base = facts.run.clone();
+    let base = base.as_ref();
+    Run {
+        number: 0,
+        phase: base.map_or(Phase::Preparing, |run| run.phase),
+        input_postgres_table: facts.table.quoted(),
+        output_es_index: job.names.index.clone(),
+        input_db_backend_config: job.backends.input.clone(),
+        output_db_backend_config: job.backends.output.clone(),
+        n_input_records: base.map_or(0, |run| run.n_input_records),
+        n_output_records: base.map_or(0, |run| run.n_output_records),
+        last_synced_item: base.and_then(|run| run.last_synced_item.clone()),
+        sync_finished: base.is_some_and(|run| run.sync_finished),
+        slot: (job.mode == Mode::Continuous).then(|| job.names.slot.clone()),
+        consistent_point: base.and_then(|run| run.consistent_point),
+        snapshot_point: base.and_then(|run| run.snapshot_point),
+        barrier_xmax: base.and_then(|run| run.barrier_xmax),
+        acknowledged_lsn: base.and_then(|run| run.acknowledged_lsn),
+        system_identifier: facts.server.system_identifier.clone(),
+        timeline: facts.server.timeline,
+        index_uuid: index_uuid.to_owned(),
+        index_was_new: base.map_or(index_was_new, |run| run.index_was_new),
+        relation_fingerprint: base.map_or_else(
+            || facts.fingerprint.clone(),
+            |run| run.relation_fingerprint.clone(),
+        ),
+        storage: base.map_or_else(|| facts.table.storage.clone(), |run| run.storage.clone()),
+        started_at: now,
+        updated_at: now,
+        finished_at: None,
+        error: None,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: whoami::hostname().unwrap_or_else(|_| "unknown".to_owned()),
+    }
+}
+
+/// The writer into the index, with the keys that have a dead letter now.
+///
+/// # Errors
+/// Elasticsearch cannot be asked.
+pub async fn writer(
+    job: &Job,
+    server: &elasticsearch::Server,
+    index_uuid: &str,
+    record: &Record,
+    counters: &Arc<Counters>,
+) -> Result<Arc<Writer>, Failure> {
+    let dead_letters = DeadLetters::new(
+        &job.elasticsearch,
+        server.distribution,
+        &dead_letters_index(&job.names),
+        index_uuid,
+    );
+    dead_letters.prepare().await?;
+    let dead_keys: HashSet<_> = dead_letters.keys().await?.into_keys().collect();
+    if !dead_keys.is_empty() {
+        tracing::warn!(
+            documents = dead_keys.len(),
+            index = dead_letters_index(&job.names),
+            "there are dead letters from before"
+        );
+    }
+    let options = WriterOptions {
+        index: job.names.index.clone(),
+        documents_max: job.documents_max,
+        retry: job.retry,
+        on_refusal: job.on_refusal,
+        run: record.run.number,
+    };
+    Ok(Arc::new(Writer::new(
+        job.elasticsearch.clone(),
+        dead_letters,
+        dead_keys,
+        options,
+        counters.clone(),
+    )))
+}
+
+/// Where refused documents are kept.
+#[must_use]
+pub fn dead_letters_index(names: &Names) -> String {
+    format!("{}-sync-dead-letters", names.alias)
+}
