@@ -49,7 +49,7 @@ pub fn wire_bytes(operation: &Operation) -> usize {
 
 /// The lane of a key, the same in every process.
 #[must_use]
-pub fn lane(key: &Key, lanes: usize) -> usize {
+pub(super) fn lane(key: &Key, lanes: usize) -> usize {
     let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(key);
     usize::try_from(hash % lanes as u64).unwrap_or_default()
 }

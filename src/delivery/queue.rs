@@ -180,8 +180,10 @@ async fn run_lane<P: Clone + Send + Sync + 'static>(
             }
         }
         let resolve = |tickets: Vec<Ticket>| {
-            in_flight.send_modify(|count| *count -= tickets.len() as u64);
+            let count = tickets.len() as u64;
+            // In this order: who sees that nothing is in flight may count on the acknowledgement.
             acknowledger.resolve(tickets);
+            in_flight.send_modify(|in_flight| *in_flight -= count);
         };
         writer.deliver(batch, resolve).await?;
     }

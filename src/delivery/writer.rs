@@ -447,7 +447,11 @@ impl DeadKeys {
     }
 
     fn remove<'a>(&self, removed: impl Iterator<Item = &'a Key>) {
-        self.change(|keys| removed.for_each(|key| drop(keys.remove(key))));
+        self.change(|keys| {
+            removed.for_each(|key| {
+                keys.remove(key);
+            })
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut HashSet<Key>)) {

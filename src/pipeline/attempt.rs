@@ -27,7 +27,7 @@ use jiff::Timestamp;
 const LANES: usize = 4;
 
 /// What every step of an attempt needs.
-pub struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     job: &'a Job,
     session: &'a Session,
     facts: Facts,
@@ -45,7 +45,7 @@ impl<'a> Attempt<'a> {
     ///
     /// # Errors
     /// A trouble that heals, or a named stop.
-    pub async fn carry_out(
+    pub(super) async fn carry_out(
         job: &'a Job,
         session: &'a Arc<Session>,
         record: &mut Option<Record>,

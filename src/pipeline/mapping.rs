@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// A field whose column now needs another type than the index has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("field {path:?} is mapped as {found}, and the table's column now needs {wanted}")]
-pub struct Conflict {
+pub(super) struct Conflict {
     path: String,
     found: String,
     wanted: String,
@@ -15,7 +15,7 @@ pub struct Conflict {
 ///
 /// # Errors
 /// A field is in both with different types.
-pub fn additions(
+pub(super) fn additions(
     found: &Map<String, Value>,
     wanted: &Map<String, Value>,
 ) -> Result<Map<String, Value>, Conflict> {

@@ -32,7 +32,11 @@ use crate::{
 ///
 /// # Errors
 /// PostgreSQL cannot be asked.
-pub async fn lead(job: &Job, client: &Client, shutdown: &mut Shutdown) -> Result<bool, Failure> {
+pub(super) async fn lead(
+    job: &Job,
+    client: &Client,
+    shutdown: &mut Shutdown,
+) -> Result<bool, Failure> {
     const PAUSE: Duration = Duration::from_millis(500);
     let lock = format!("sync-es/{}", job.names.alias);
     let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1::text, 0))";
@@ -63,7 +67,7 @@ pub async fn lead(job: &Job, client: &Client, shutdown: &mut Shutdown) -> Result
 ///
 /// # Errors
 /// One of them cannot be asked, or the table is not there.
-pub async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Result<Facts, Failure> {
+pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Result<Facts, Failure> {
     let server = catalog::server(client).await?;
     let (schema, name) = &job.table;
     let table = catalog::table(client, schema, name).await?;
@@ -115,7 +119,7 @@ fn fingerprint(columns: &[TableColumn]) -> String {
 ///
 /// # Errors
 /// Elasticsearch cannot be asked, or the table does not fit the index.
-pub async fn index(
+pub(super) async fn index(
     job: &Job,
     facts: &Facts,
     look: &Look,
@@ -173,7 +177,11 @@ fn meta(facts: &Facts) -> Meta {
 ///
 /// # Errors
 /// Elasticsearch cannot be asked, or refuses the fields.
-pub async fn extend_mapping(index: &Index, layout: &Layout, strict: bool) -> Result<(), Failure> {
+pub(super) async fn extend_mapping(
+    index: &Index,
+    layout: &Layout,
+    strict: bool,
+) -> Result<(), Failure> {
     let Some(look) = index.look().await.map_err(from_index)? else {
         return Ok(());
     };
@@ -199,7 +207,7 @@ pub async fn extend_mapping(index: &Index, layout: &Layout, strict: bool) -> Res
 
 /// A new run's record, going on from the stored one's position if there is one.
 #[must_use]
-pub fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: bool) -> Run {
+pub(super) fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: bool) -> Run {
     let now = Timestamp::now();
     let base = facts.run.clone();
     let base = base.as_ref();
@@ -241,7 +249,7 @@ pub fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: bool) -> R
 ///
 /// # Errors
 /// Elasticsearch cannot be asked.
-pub async fn writer(
+pub(super) async fn writer(
     job: &Job,
     server: &elasticsearch::Server,
     index_uuid: &str,
@@ -281,6 +289,6 @@ pub async fn writer(
 
 /// Where refused documents are kept.
 #[must_use]
-pub fn dead_letters_index(names: &Names) -> String {
+pub(super) fn dead_letters_index(names: &Names) -> String {
     format!("{}-sync-dead-letters", names.alias)
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// The record and the way to store it.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     writer: RunWriter,
     retry: Retry,
     /// What is stored next.
@@ -22,7 +22,7 @@ pub struct Record {
 impl Record {
     /// A record to be stored through `writer`, under its number.
     #[must_use]
-    pub fn new(writer: RunWriter, mut run: Run, retry: Retry) -> Self {
+    pub(super) fn new(writer: RunWriter, mut run: Run, retry: Retry) -> Self {
         run.number = writer.number();
         Self { writer, retry, run }
     }
@@ -32,7 +32,7 @@ impl Record {
     ///
     /// # Errors
     /// Another instance has written it, or it cannot be stored.
-    pub async fn store(&mut self) -> Result<(), Failure> {
+    pub(super) async fn store(&mut self) -> Result<(), Failure> {
         let mut attempt = 0;
         loop {
             let error = match self.save().await {
@@ -70,7 +70,7 @@ impl Record {
     ///
     /// # Errors
     /// Another instance has written it.
-    pub async fn store_if_possible(&mut self) -> Result<(), Failure> {
+    pub(super) async fn store_if_possible(&mut self) -> Result<(), Failure> {
         match self.save().await.map_err(Failure::from) {
             Err(Failure::Heals(trouble)) => {
                 tracing::warn!(trouble, "run metadata could not be stored now")
@@ -92,4 +92,4 @@ impl From<RecordsError> for Failure {
 }
 
 /// How often a moving position is stored: what a crash repeats is bounded by it.
-pub const STORE_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const STORE_INTERVAL: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@ use crate::{
 
 /// A row that lacks values: its key, and the transaction that changed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     /// Whose row.
     pub key: Key,
     /// The 32-bit transaction id.
@@ -24,7 +24,7 @@ pub struct Missing {
 
 /// Rows by key, all of one look of the table.
 #[derive(Debug)]
-pub struct Refilled {
+pub(super) struct Refilled {
     /// How the rows become documents.
     pub layout: Arc<Layout>,
     /// Those that still exist.
@@ -35,7 +35,7 @@ pub struct Refilled {
 ///
 /// # Errors
 /// PostgreSQL cannot be asked, or the table has changed so that no document can be made of it.
-pub async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<Refilled, Failure> {
+pub(super) async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<Refilled, Failure> {
     let mut xids: Vec<u32> = missing.iter().map(|missing| missing.xid).collect();
     xids.sort_unstable();
     xids.dedup();

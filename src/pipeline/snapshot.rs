@@ -39,7 +39,7 @@ struct Mark {
 }
 
 /// What the snapshot works with.
-pub struct Snapshot<'a> {
+pub(super) struct Snapshot<'a> {
     /// The session that the cursor is opened in.
     pub client: &'a tokio_postgres::Client,
     /// The table.
@@ -60,7 +60,7 @@ pub struct Snapshot<'a> {
 
 /// How a loop ended without a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// All is done.
     Complete,
     /// The program was asked to end; the position is stored.
@@ -73,7 +73,7 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// Either end failed; the record holds the position to resume from.
-    pub async fn copy(
+    pub(super) async fn copy(
         self,
         record: &mut Record,
         shutdown: &mut Shutdown,

@@ -41,7 +41,7 @@ const QUEUE_LENGTH: usize = 4_096;
 const REFILL_TOGETHER: usize = 1_000;
 
 /// What the stream works with.
-pub struct Tail {
+pub(super) struct Tail {
     /// The table, and the session to look at it through.
     pub table: Arc<CurrentTable>,
     /// Where the replication connection goes.
@@ -70,7 +70,7 @@ pub struct Tail {
 
 /// When the alias goes to the index.
 #[derive(Debug, Clone)]
-pub struct AliasSwitch {
+pub(super) struct AliasSwitch {
     /// The alias.
     pub alias: String,
     /// Where it points until then.
@@ -84,7 +84,7 @@ impl Tail {
     ///
     /// # Errors
     /// Either end failed; the record holds the position that was stored last.
-    pub async fn follow(
+    pub(super) async fn follow(
         self,
         record: &mut Record,
         shutdown: &mut Shutdown,
@@ -436,6 +436,14 @@ fn complete(mut write: Write, refilled: Option<&Refilled>) -> Result<Write, Tick
     Ok(write)
 }
 
+/// The counts when the stream began.
+struct Tally {
+    input: u64,
+    output: u64,
+    delivered: u64,
+    refused: u64,
+}
+
 /// Stores positions, then lets them be confirmed.
 struct Keeper<'a> {
     tail: &'a Tail,
@@ -443,8 +451,7 @@ struct Keeper<'a> {
     reached: watch::Receiver<Option<Lsn>>,
     confirm: watch::Sender<Option<Lsn>>,
     switch: Option<AliasSwitch>,
-    base_input: u64,
-    base_output: u64,
+    before: Tally,
     /// The last position that is stored.
     stored: Option<Lsn>,
 }
@@ -455,7 +462,12 @@ impl<'a> Keeper<'a> {
         record: &'a mut Record,
         confirm: watch::Sender<Option<Lsn>>,
     ) -> Self {
-        let (base_input, base_output) = (record.run.n_input_records, record.run.n_output_records);
+        let before = Tally {
+            input: record.run.n_input_records,
+            output: record.run.n_output_records,
+            delivered: shared.tail.counters.delivered.load(Ordering::Relaxed),
+            refused: shared.tail.counters.dead_letters.load(Ordering::Relaxed),
+        };
         let switch = shared.tail.switch.clone();
         Self {
             tail: &shared.tail,
@@ -463,8 +475,7 @@ impl<'a> Keeper<'a> {
             reached: shared.acknowledger.reached(),
             confirm,
             switch,
-            base_input,
-            base_output,
+            before,
             stored: None,
         }
     }
@@ -496,10 +507,11 @@ impl<'a> Keeper<'a> {
             // A replay: what is stored is further than what has come again so far.
             return Ok(());
         }
-        let delivered = self.tail.counters.delivered.load(Ordering::Relaxed);
-        let refused = self.tail.counters.dead_letters.load(Ordering::Relaxed);
-        self.record.run.n_input_records = self.base_input + delivered + refused;
-        self.record.run.n_output_records = self.base_output + delivered;
+        let counters = &self.tail.counters;
+        let delivered = counters.delivered.load(Ordering::Relaxed) - self.before.delivered;
+        let refused = counters.dead_letters.load(Ordering::Relaxed) - self.before.refused;
+        self.record.run.n_input_records = self.before.input + delivered + refused;
+        self.record.run.n_output_records = self.before.output + delivered;
         self.record.run.acknowledged_lsn = Some(lsn);
         self.record.store().await?;
         self.stored = Some(lsn);

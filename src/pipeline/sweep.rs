@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The index to sweep, and the way to it.
-pub struct Sweep<'a, P> {
+pub(super) struct Sweep<'a, P> {
     /// The concrete index.
     pub index: &'a Index,
     /// Which kind of server it is on.
@@ -36,7 +36,7 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
     ///
     /// # Errors
     /// The index cannot be read, or delivery has stopped.
-    pub async fn older_than(&self, version: Version) -> Result<u64, Failure> {
+    pub(super) async fn older_than(&self, version: Version) -> Result<u64, Failure> {
         let mut documents = self
             .index
             .documents(self.distribution, Some(version))

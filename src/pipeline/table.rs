@@ -21,7 +21,7 @@ use crate::{
 
 /// Finds the table and makes documents of it; shared by the stream and the re-read.
 #[derive(Debug)]
-pub struct CurrentTable {
+pub(super) struct CurrentTable {
     session: Arc<Session>,
     shape: Shape,
     key: String,
@@ -32,7 +32,7 @@ pub struct CurrentTable {
 
 /// The table at one moment.
 #[derive(Debug)]
-pub struct Look {
+pub(super) struct Look {
     /// Facts from the catalog.
     pub table: Table,
     /// Its columns with their types.
@@ -49,7 +49,7 @@ impl CurrentTable {
     ///
     /// # Errors
     /// The catalog cannot be read, a type cannot travel, or the shape does not fit.
-    pub async fn new(
+    pub(super) async fn new(
         session: Arc<Session>,
         server: Server,
         table: Table,
@@ -79,12 +79,12 @@ impl CurrentTable {
 
     /// The session that the table is looked at through.
     #[must_use]
-    pub fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Client {
         &self.session.client
     }
 
     /// The latest look.
-    pub async fn look(&self) -> Arc<Look> {
+    pub(super) async fn look(&self) -> Arc<Look> {
         self.look.lock().await.clone()
     }
 
@@ -92,7 +92,7 @@ impl CurrentTable {
     ///
     /// # Errors
     /// As for the first look; also when the table is gone.
-    pub async fn look_again(&self) -> Result<Arc<Look>, Failure> {
+    pub(super) async fn look_again(&self) -> Result<Arc<Look>, Failure> {
         let mut current = self.look.lock().await;
         let Table {
             oid, schema, name, ..
@@ -120,7 +120,7 @@ impl CurrentTable {
     ///
     /// # Errors
     /// A type is gone or cannot travel, the key is not sent, or the shape does not fit.
-    pub async fn described(
+    pub(super) async fn described(
         &self,
         message: &RelationMessage,
     ) -> Result<(Arc<Relation>, Arc<Layout>), Failure> {
