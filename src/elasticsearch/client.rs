@@ -203,7 +203,7 @@ impl Client {
                     });
                 }
                 Err(error) => {
-                    self.health().failed(pick.node, Instant::now());
+                    self.health().failed(&pick, Instant::now());
                     if tries == 0 || matches!(error, Error::TimedOut { .. }) {
                         return Err(error);
                     }

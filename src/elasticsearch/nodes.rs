@@ -19,7 +19,8 @@ pub(super) struct Nodes {
 struct Health {
     /// Failures since the last answer.
     failures: u32,
-    /// Set while the node is left alone.
+    /// The last of them, and until when the node is left alone since.
+    failed_at: Option<Instant>,
     resting_until: Option<Instant>,
     /// It has answered since its last failure.
     proven: bool,
@@ -29,6 +30,8 @@ struct Health {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pick {
     pub(super) node: usize,
+    /// When it was picked.
+    pub(super) at: Instant,
     /// Nothing says that it can be reached: see whether it takes a connection at all before a
     /// request's whole time is spent on it.
     pub(super) unproven: bool,
@@ -58,6 +61,7 @@ impl Nodes {
         }
         Pick {
             node,
+            at: now,
             unproven: !health.proven,
         }
     }
@@ -70,10 +74,17 @@ impl Nodes {
         };
     }
 
-    /// The node gave no answer.
-    pub(super) fn failed(&mut self, node: usize, now: Instant) {
-        let health = &mut self.health[node];
+    /// The node gave no answer. Requests that were under way together count as one failure.
+    pub(super) fn failed(&mut self, pick: &Pick, now: Instant) {
+        let health = &mut self.health[pick.node];
+        if health
+            .failed_at
+            .is_some_and(|failed_at| failed_at > pick.at)
+        {
+            return;
+        }
         health.failures = health.failures.saturating_add(1);
+        health.failed_at = Some(now);
         health.resting_until = Some(now + rest(health.failures));
         health.proven = false;
     }
@@ -90,12 +101,18 @@ fn rest(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
+    const TICK: Duration = Duration::from_millis(1);
+
+    fn pick(node: usize, at: Instant, unproven: bool) -> Pick {
+        Pick { node, at, unproven }
+    }
+
     #[test]
     fn requests_go_round_and_leave_out_a_node_that_failed() {
         let now = Instant::now();
         let mut nodes = Nodes::new(3);
-        assert_eq!([0, 1, 2, 0].map(|_| nodes.pick(now).node), [0, 1, 2, 0]);
-        nodes.failed(1, now);
+        assert_eq!([0; 4].map(|_| nodes.pick(now).node), [0, 1, 2, 0]);
+        nodes.failed(&pick(1, now, true), now);
         assert_eq!([0; 3].map(|_| nodes.pick(now).node), [2, 0, 2]);
     }
 
@@ -104,49 +121,44 @@ mod tests {
         let now = Instant::now();
         let mut nodes = Nodes::new(2);
         nodes.answered(0);
-        nodes.failed(1, now);
+        nodes.failed(&pick(1, now, true), now);
         let later = now + REST;
         let picks = [0; 3].map(|_| nodes.pick(later));
         let tried: Vec<_> = picks.iter().filter(|pick| pick.node == 1).collect();
-        assert_eq!(
-            tried,
-            [&Pick {
-                node: 1,
-                unproven: true
-            }]
-        );
+        assert_eq!(tried, [&pick(1, later, true)]);
         nodes.answered(1);
-        assert_eq!(
-            [0; 2]
-                .map(|_| nodes.pick(later).node + 1)
-                .iter()
-                .sum::<usize>(),
-            3
-        );
+        let mut picked = [0; 2].map(|_| nodes.pick(later).node);
+        picked.sort_unstable();
+        assert_eq!(picked, [0, 1]);
     }
 
     #[test]
-    fn a_rest_doubles_up_to_its_limit() {
+    fn a_rest_doubles_with_each_failure_up_to_its_limit() {
         let seconds = [1, 2, 3, 4, 5, 6, 7, u32::MAX].map(|failures| rest(failures).as_secs());
         assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30]);
+    }
+
+    #[test]
+    fn requests_that_fail_together_are_one_failure() {
+        let now = Instant::now();
+        let mut nodes = Nodes::new(2);
+        for _ in 0..4 {
+            nodes.failed(&pick(0, now, false), now + TICK);
+        }
+        assert_eq!(nodes.health[0].failures, 1);
+        nodes.failed(&pick(0, now + REST, true), now + REST + TICK);
+        assert_eq!(nodes.health[0].failures, 2);
     }
 
     #[test]
     fn with_all_nodes_resting_the_one_that_wakes_first_is_tried() {
         let now = Instant::now();
         let mut nodes = Nodes::new(2);
-        nodes.failed(0, now);
-        nodes.failed(0, now);
-        nodes.failed(1, now);
-        assert_eq!(nodes.pick(now).node, 1);
+        nodes.failed(&pick(0, now, true), now + TICK);
+        nodes.failed(&pick(1, now, true), now);
+        assert_eq!(nodes.pick(now + TICK).node, 1);
         let mut only = Nodes::new(1);
-        only.failed(0, now);
-        assert_eq!(
-            only.pick(now),
-            Pick {
-                node: 0,
-                unproven: true
-            }
-        );
+        only.failed(&pick(0, now, true), now);
+        assert_eq!(only.pick(now), pick(0, now, true));
     }
 }
