@@ -1,6 +1,7 @@
 //! Every form against bytes that a server sent: `captured.txt` has, a line each, the SQL that
-//! sends a value, the bytes that PostgreSQL 15 answered, and what they must become.
-//! The same bytes, cut and garbled, must never make the decoder panic.
+//! sends a value, the bytes that PostgreSQL 15 answered (17 for pgvector and the infinite
+//! interval), and what they must become. The same bytes, cut and garbled, must never make the
+//! decoder panic.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -145,7 +146,7 @@ fn what_a_server_sent_becomes_what_the_table_says() {
 
 #[test]
 fn every_form_that_the_decoder_reads_was_captured() {
-    // pgvector's are in vector.rs; SentAsText is text.
+    // SentAsText alone is left out: it has no binary form.
     let cases = captured();
     for scalar in [
         Scalar::Bool,
@@ -188,6 +189,9 @@ fn every_form_that_the_decoder_reads_was_captured() {
         Scalar::Tid,
         Scalar::Snapshot,
         Scalar::Hstore,
+        Scalar::Vector,
+        Scalar::HalfVector,
+        Scalar::SparseVector,
     ] {
         let kind = TypeKind::Scalar(scalar);
         assert!(cases.iter().any(|case| case.ty.kind == kind), "{scalar:?}");
@@ -260,10 +264,6 @@ proptest! {
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         for case in captured() {
             let _ = decode(&case.ty, &bytes);
-        }
-        for scalar in [Scalar::Vector, Scalar::HalfVector, Scalar::SparseVector] {
-            let ty = Type { oid: 0, name: String::new(), kind: TypeKind::Scalar(scalar) };
-            let _ = decode(&ty, &bytes);
         }
     }
 }

@@ -29,14 +29,19 @@ pub(super) fn array<'a>(element: &'a Type, bytes: &'a [u8]) -> Result<Value<'a>,
         reader.u32()?; // the lower bound
     }
     let lengths = &lengths[..dimensions];
-    check_element_count(lengths, reader.peek().len())?;
-    if dimensions <= 1
-        && element.kind == TypeKind::Scalar(Scalar::Float4)
+    if element.kind == TypeKind::Scalar(Scalar::Float4)
+        && dimensions <= 1
         && let Some(floats) = Floats::new(reader.peek(), FloatLayout::LengthPrefixed)
         && floats.len() == lengths.first().copied().unwrap_or(0)
     {
         return Ok(Value::Floats(floats));
     }
+    // An empty array has no dimensions, an empty int2vector or oidvector one of length 0.
+    if lengths.contains(&0) {
+        reader.end()?;
+        return Ok(Value::Array(Vec::new()));
+    }
+    check_element_count(lengths, reader.peek().len())?;
     let value = elements(element, lengths, &mut reader)?;
     reader.end()?;
     Ok(value)
@@ -163,13 +168,9 @@ fn expect_type(expected: &Type, found: u32) -> Result<(), DecodeError> {
 /// That the elements can be in `bytes`, each with its length before it; so what is allocated for
 /// them is bounded by what was received.
 fn check_element_count(lengths: &[usize], bytes: usize) -> Result<(), DecodeError> {
-    let mut count = 1_usize;
-    for &length in lengths {
-        if length == 0 {
-            return Err(DecodeError::Invalid("an array's dimension has no elements"));
-        }
-        count = count.saturating_mul(length);
-    }
+    let count = lengths
+        .iter()
+        .fold(1_usize, |count, length| count.saturating_mul(*length));
     if !lengths.is_empty() && count > bytes / 4 {
         return Err(DecodeError::Truncated);
     }

@@ -16,7 +16,8 @@ pub(super) fn dense<'a>(
 }
 
 /// `sparsevec`: dimensions, the number of elements, four unused bytes, the elements' indices from
-/// 0, their values; in its text form `{1:0.5,3:2}/5`, which counts the indices from 1.
+/// 0, their values. In its text form `{1:0.5,3:2}/5`, which counts the indices from 1; the floats
+/// are printed as in JSON.
 pub(super) fn sparse(reader: &mut Reader<'_>) -> Result<Value<'static>, DecodeError> {
     let dimensions = reader.i32()?;
     let count = reader.count(8)?;
