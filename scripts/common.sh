@@ -3,8 +3,10 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sync-es
+# What scripts/servers says of a machine that lacks what the wanted servers need.
+EXIT_SKIPPED=77
 # shellcheck disable=SC2034 # Used by the scripts that source this one.
-readonly root cache
+readonly root cache EXIT_SKIPPED
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 

@@ -1,14 +1,14 @@
 -- The role that sync-es connects as, with what it needs and nothing more. For psql, by a superuser
 -- (only one may give REPLICATION away before PostgreSQL 16); may be run again:
 --
---   psql --set sync_es_password="$SYNC_ES_PASSWORD" --file 03-roles.sql
+--   psql --set sync_es_password="$POSTGRES_ROLE_PASSWORD" --file 03-roles.sql
 --
--- Without the psql variable the environment's SYNC_ES_PASSWORD is taken (psql 15 and newer), which
+-- Without the psql variable the environment's POSTGRES_ROLE_PASSWORD is taken (psql 15 and newer), which
 -- is how the init scripts of a container get it. Without either the role has no password.
 
 \if :{?sync_es_password}
 \else
-    \getenv sync_es_password SYNC_ES_PASSWORD
+    \getenv sync_es_password POSTGRES_ROLE_PASSWORD
 \endif
 
 DO $$

@@ -1,0 +1,39 @@
+# The commands of a working day: https://just.systems. Without just, run what stands here by hand.
+
+# What a change has to pass
+ci:
+    .ci/run
+
+# Formatting and lints, in seconds
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+
+fmt:
+    cargo fmt
+
+# The tests that need no server
+unit *arguments:
+    cargo test --locked --lib --bins --example organizations {{ arguments }}
+
+# All tests, on real servers
+test *arguments:
+    scripts/test {{ arguments }}
+
+# The main job on real servers, to watch
+demo *arguments:
+    scripts/demo {{ arguments }}
+
+# A PostgreSQL and an Elasticsearch to work with; their URLs are in the file env of the directory
+servers directory="/tmp/sync-es-servers" *arguments:
+    scripts/servers start {{ directory }} {{ arguments }}
+
+stop-servers directory="/tmp/sync-es-servers":
+    scripts/servers stop {{ directory }}
+
+# Licences, sources and known faults of what we depend on
+deny:
+    cargo deny --locked check
+
+bench *arguments:
+    cargo bench --locked {{ arguments }}
