@@ -91,3 +91,20 @@ impl Batch {
         (self.writes, self.superseded)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_always_takes_the_same_lane_and_all_lanes_are_used() {
+        let keys: Vec<Key> = (0..1_000).map(|number| Key::new(&number.to_string())).collect();
+        let mut used = [0; 4];
+        for key in &keys {
+            let place = lane(key, 4);
+            assert_eq!(place, lane(key, 4));
+            used[place] += 1;
+        }
+        assert!(used.iter().all(|&count| count > 150), "{used:?}");
+    }
+}
