@@ -98,7 +98,7 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
     match read(argv, environment) {
         Ok(Task::Completions(shell)) => completions::print(shell, &mut CommandLine::command()),
         Ok(Task::Run(settings, snapshot_only)) => with_runtime(&settings, async |settings| {
-            run::run(settings, snapshot_only).await
+            Box::pin(run::run(settings, snapshot_only)).await
         }),
         Ok(Task::DropSlot(settings)) => with_runtime(&settings, drop_slot::drop_slot),
         Err(Refusal::Usage(error)) => {

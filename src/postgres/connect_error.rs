@@ -44,7 +44,7 @@ pub(super) enum Cause {
     Timeout(Duration),
     #[error("there is no socket; is PostgreSQL running there, and using this directory and port?")]
     NoSocket,
-    #[error("{0}")]
+    #[error("the connection broke ({0}); is this a PostgreSQL server, and is it up?")]
     Broken(String),
     #[error(
         "the server does not speak TLS; turn it on there, or, if you trust the network between, \

@@ -216,8 +216,9 @@ impl Options {
 }
 
 async fn connect_host(options: &Options, host: &Host, target: Target) -> Result<Session, Cause> {
-    let mut cause = Cause::Unresolved("the name has no address".to_owned());
+    let mut last = Cause::Unresolved("the name has no address".to_owned());
     for address in within(options, resolve(host)).await? {
+        let mut first = None;
         for encryption in options.tls.attempts(host) {
             let server = Server {
                 host: host.name.clone(),
@@ -225,19 +226,25 @@ async fn connect_host(options: &Options, host: &Host, target: Target) -> Result<
                 port: host.port,
                 encryption: *encryption,
             };
-            cause = match within(options, open(options, host, server, target)).await {
+            let cause = match within(options, open(options, host, server, target)).await {
                 Ok(session) => return Ok(session),
                 Err(cause) => cause,
             };
-            if !cause.may_differ_with_encryption() {
+            let again = cause.may_differ_with_encryption();
+            // The preferred way tells more, unless it did not exist.
+            first = first
+                .filter(|first| !matches!(first, Cause::NoTls))
+                .or(Some(cause));
+            if !again {
                 break;
             }
         }
-        if cause.ends_the_search() {
+        last = first.unwrap_or(last);
+        if last.ends_the_search() {
             break;
         }
     }
-    Err(cause)
+    Err(last)
 }
 
 /// The addresses to try; a socket is one without an address.

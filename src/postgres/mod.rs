@@ -7,6 +7,7 @@ mod conninfo;
 mod error;
 mod keywords;
 mod options;
+mod parameters;
 mod passfile;
 mod pgoutput;
 mod replication;

@@ -1,5 +1,9 @@
+use std::fs;
+
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+
+use SslMode::{Disable, Require, VerifyCa, VerifyFull};
 
 use super::*;
 
@@ -111,7 +115,6 @@ fn a_server_elsewhere_must_prove_who_it_is_unless_told_otherwise() {
         let options = read(url, &[]).unwrap();
         options.tls.attempts(&options.hosts[0]).to_vec()
     };
-    use SslMode::{Disable, Require, VerifyCa, VerifyFull};
     assert_eq!(attempts("host=db.example user=u"), [VerifyFull]);
     assert_eq!(attempts("host=10.0.0.1 user=u"), [VerifyFull]);
     assert_eq!(

@@ -5,7 +5,8 @@
 
 #![expect(
     clippy::doc_markdown,
-    reason = "the doc comments are help texts, read as they are"
+    clippy::struct_field_names,
+    reason = "a field's name is the setting's, its doc comment the help text, read as it is"
 )]
 
 use std::path::PathBuf;
