@@ -7,7 +7,7 @@
 //! confirmed to PostgreSQL after [`RunWriter::save`] has returned, never before.
 //!
 //! A save whose answer was lost looks like another's write. Each save therefore leaves the writer's
-//! token and a counter in the document, by which it knows its own.
+//! token in the document, and one that meets its own goes on from there.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -21,8 +21,8 @@ use super::{
 };
 use crate::change::{Lsn, Version};
 
-/// How often a save meets another version of its document before it gives up. Each time but the
-/// first is an earlier save of the same writer that was late.
+/// How often a write meets another version of its document before it gives up: saves of its own
+/// that were late, or, when a run is taken over, those of an instance that is still at work.
 const CONFLICTS_MAX: u32 = 20;
 
 /// A run of the program.
@@ -160,7 +160,6 @@ impl Runs {
             number: latest.as_ref().map_or(1, |run| run.number + 1),
             runs: self.clone(),
             token,
-            save: 0,
             place: None,
             acknowledged: None,
         };
@@ -271,8 +270,6 @@ pub struct RunWriter {
     number: u64,
     /// Tells this writer's saves from any other's.
     token: String,
-    /// Counts the saves, so that the last can be told from an earlier one that was late.
-    save: u64,
     place: Option<Place>,
     acknowledged: Option<Lsn>,
 }
@@ -298,16 +295,15 @@ impl RunWriter {
             run.acknowledged_lsn.is_none() || run.acknowledged_lsn >= self.acknowledged,
             "a position never goes back"
         );
-        self.save += 1;
         let saved = Saved {
             writer: self.token.clone(),
-            save: self.save,
             run: run.clone(),
         };
         for _ in 0..CONFLICTS_MAX {
             match self.runs.put(&saved, self.place).await {
                 Ok(place) => {
-                    self.remember(place, run);
+                    self.place = Some(place);
+                    self.acknowledged = run.acknowledged_lsn.or(self.acknowledged);
                     return Ok(());
                 }
                 Err(error) if error.is(CONFLICT) => {}
@@ -317,19 +313,10 @@ impl RunWriter {
             if found.saved.writer != self.token {
                 break;
             }
-            if found.saved.save == self.save {
-                self.remember(found.place, run);
-                return Ok(());
-            }
-            // An earlier save of ours, whose answer was lost.
+            // A save of ours, whose answer was lost.
             self.place = Some(found.place);
         }
         Err(self.runs.fenced(self.number))
-    }
-
-    fn remember(&mut self, place: Place, run: &Run) {
-        self.place = Some(place);
-        self.acknowledged = run.acknowledged_lsn.or(self.acknowledged);
     }
 }
 
@@ -339,7 +326,6 @@ const CONFLICT: &str = "version_conflict_engine_exception";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Saved {
     writer: String,
-    save: u64,
     #[serde(flatten)]
     run: Run,
 }
@@ -385,7 +371,6 @@ fn properties() -> Value {
     let kept = || json!({"type": "object", "enabled": false});
     json!({
         "writer": keyword(),
-        "save": number(),
         "number": number(),
         "phase": keyword(),
         "input_postgres_table": keyword(),
@@ -434,7 +419,7 @@ mod tests {
     fn a_run_comes_back_from_its_document_exactly() {
         let saved = sample();
         let back: Saved = serde_json::from_str(&json!(saved).to_string()).unwrap();
-        assert_eq!((back.run, back.save), (saved.run, saved.save));
+        assert_eq!((back.run, back.writer), (saved.run, saved.writer));
     }
 
     #[test]
@@ -476,7 +461,6 @@ mod tests {
         };
         Saved {
             writer: random_token(),
-            save: u64::MAX,
             run,
         }
     }
