@@ -1,10 +1,10 @@
 //! The tests' own tools: each finds what it is there to find.
 
-use elasticsearch::http::Method;
+use elasticsearch::http::{Method, Url};
 use serde_json::json;
 
 use crate::support::{
-    AckMonitor, Truth, Workload, World, compare, in_world, in_world_of, wait_until,
+    AckMonitor, Proxy, Search, Truth, Workload, World, compare, in_world, in_world_of, wait_until,
 };
 
 /// Writes the table's documents by hand, as the program should, with versions above any commit's.
@@ -136,7 +136,8 @@ fn the_monitor_finds_a_confirmation_that_runs_ahead_of_the_index() {
 #[test]
 fn the_workload_makes_every_kind_of_change() {
     in_world(async |world| {
-        let workload = Workload::new(world, 600).await;
+        let mut workload = Workload::new(world, 600).await;
+        workload.rate = 100_000;
         workload.fill(world).await;
         let writers = workload.start(world).await;
         wait_until("there are changes enough", async || {
@@ -147,5 +148,30 @@ fn the_workload_makes_every_kind_of_change() {
         for kind in Workload::kinds() {
             assert!(tally.contains_key(kind), "no {kind} in {tally:?}");
         }
+    });
+}
+
+#[test]
+fn the_proxy_refuses_and_loses_as_many_bulk_requests_as_it_is_told_to() {
+    in_world(async |world| {
+        let mapping = json!({ "mappings": { "enabled": false } });
+        let index = format!("/{}", world.index());
+        world.search.must(Method::Put, &index, Some(mapping)).await;
+        let proxy = Proxy::start(world).await;
+        let through = Search::connect(&Url::parse(&proxy.url()).unwrap()).await;
+        let write = async |id: &str| {
+            let action = json!({ "index": { "_index": world.index(), "_id": id } });
+            through.try_bulk(format!("{action}\n{{}}\n")).await
+        };
+        proxy.refuse_bulks(1);
+        proxy.lose_answers(2);
+        assert_eq!(write("refused").await, Some(429));
+        assert_eq!(write("lost").await, None);
+        assert_eq!(write("answered").await, Some(200));
+        assert_eq!(write("lost again").await, None);
+        assert_eq!(write("answered again").await, Some(200));
+        assert_eq!(world.search.count(&world.index()).await, Some(4));
+        assert_eq!(proxy.documents(), [1, 1, 1, 1, 1]);
+        assert_eq!(proxy.pending(), 0);
     });
 }

@@ -11,9 +11,21 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test ends at the first thing that is not as it should be"
+    clippy::print_stderr,
+    reason = "a test ends at the first thing that is not as it should be, and says what it knows"
 )]
 
 mod support;
 
 mod harness;
+mod snapshot;
+mod stream;
+mod convergence;
+mod kills;
+mod values;
+mod tables;
+mod refusals;
+mod lifecycle;
+mod history;
+mod settings;
+mod search;

@@ -36,6 +36,11 @@ impl Truth {
     /// The documents of `integrated_records`: the address and the location are objects, money is
     /// a string, everything else is a field of its column's name.
     pub(crate) fn organizations() -> Self {
+        Self::organizations_with(&[])
+    }
+
+    /// [`Self::organizations`] with further fields.
+    pub(crate) fn organizations_with(further: &[(&str, &str)]) -> Self {
         let mut fields: Vec<(&str, String)> = [
             "hk",
             "name",
@@ -75,6 +80,7 @@ impl Truth {
             .iter()
             .map(|(field, value)| (*field, value.as_str()))
             .collect();
+        let fields = [&fields, further].concat();
         Self::of("integrated_records", "hk", &fields)
     }
 

@@ -4,17 +4,21 @@
 mod checker;
 mod monitor;
 mod process;
+mod proxy;
 mod search;
 mod values;
 mod wait;
 mod workload;
 mod world;
+mod writer;
 
 pub(crate) use checker::{Truth, assert_equal, compare};
 pub(crate) use monitor::AckMonitor;
-pub(crate) use process::{Outcome, SyncEs};
+pub(crate) use process::{Invocation, Outcome, SyncEs};
+pub(crate) use proxy::Proxy;
 pub(crate) use search::Search;
-pub(crate) use values::{Field, Generator};
-pub(crate) use wait::{DEADLINE, wait_until, wait_until_within};
-pub(crate) use workload::{Tally, Workload, seed};
-pub(crate) use world::{World, connect, in_world, in_world_of, servers};
+pub(crate) use wait::{wait_until, wait_until_within};
+pub(crate) use workload::Workload;
+pub(crate) use world::{World, in_world, in_world_of};
+
+use wait::DEADLINE;

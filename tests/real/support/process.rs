@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -48,7 +49,7 @@ impl Invocation {
     }
 
     /// Sets a variable.
-    pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.environment.insert(name.to_owned(), value.to_string());
         self
     }
@@ -123,6 +124,15 @@ impl SyncEs {
             fact().await
         })
         .await
+    }
+
+    /// Waits until the log says what `says` looks for.
+    pub(crate) async fn until_log(&mut self, what: &str, says: impl Fn(&str) -> bool) {
+        let log = Arc::clone(&self.log);
+        self.until(what, async || {
+            says(&log.lock().unwrap().join("\n")).then_some(())
+        })
+        .await;
     }
 
     /// `kill -9`: no drain, no last word.

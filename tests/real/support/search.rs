@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use elasticsearch::{
     BulkParts, Elasticsearch,
-    http::{Method, Url, headers::HeaderMap, transport::Transport},
+    http::{Method, Url, headers::HeaderMap, response::Response, transport::Transport},
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -198,15 +198,20 @@ impl Search {
 
     /// A bulk request of ready-made lines, of which every item must succeed.
     pub(crate) async fn bulk(&self, lines: String) {
-        let response = self
-            .client
-            .bulk(BulkParts::None)
-            .body(vec![lines])
-            .send()
-            .await
-            .unwrap();
+        let response = self.send_bulk(lines).await.unwrap();
         let answer: Value = response.json().await.unwrap();
         assert_eq!(answer["errors"], false, "{answer}");
+    }
+
+    /// The status of a bulk request's answer; none when there is no answer.
+    pub(crate) async fn try_bulk(&self, lines: String) -> Option<u16> {
+        let response = self.send_bulk(lines).await.ok()?;
+        Some(response.status_code().as_u16())
+    }
+
+    async fn send_bulk(&self, lines: String) -> Result<Response, elasticsearch::Error> {
+        let bulk = self.client.bulk(BulkParts::None);
+        bulk.body(vec![lines]).send().await
     }
 
     async fn raw(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Vec<u8>) {

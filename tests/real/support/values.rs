@@ -176,9 +176,10 @@ fn text(random: &mut impl Rng) -> String {
 fn long_text(random: &mut impl Rng) -> String {
     if random.random_bool(0.2) {
         let words = random.random_range(250..600);
-        (0..words)
-            .map(|_| format!("{:x} ", random.random::<u64>()))
-            .collect()
+        let words: Vec<String> = (0..words)
+            .map(|_| format!("{:x}", random.random::<u64>()))
+            .collect();
+        words.join(" ")
     } else {
         text(random)
     }

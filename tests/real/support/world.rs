@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     panic::{AssertUnwindSafe, resume_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -20,9 +20,9 @@ use super::{DEADLINE, Search, SyncEs, process::Invocation, wait_until};
 const FEW_DIMENSIONS: usize = 8;
 
 /// The servers that tests run against.
-pub(crate) struct Servers {
-    pub(crate) postgres: Url,
-    pub(crate) elasticsearch: Url,
+struct Servers {
+    postgres: Url,
+    elasticsearch: Url,
 }
 
 /// Everything that one test has to itself.
@@ -40,7 +40,7 @@ pub(crate) struct World {
 }
 
 /// The servers, from the environment.
-pub(crate) fn servers() -> Servers {
+fn servers() -> Servers {
     let url = |name: &str| {
         let value = env::var(name).unwrap_or_else(|_| {
             panic!("{name} is not set: run these tests with scripts/test, which starts the servers")
@@ -77,7 +77,7 @@ pub(crate) fn in_world_of(dimensions: usize, test: impl AsyncFnOnce(&World)) {
 }
 
 /// A connection whose driver runs until the client is dropped.
-pub(crate) async fn connect(url: &Url) -> Client {
+async fn connect(url: &Url) -> Client {
     let (client, connection) = tokio_postgres::connect(url.as_str(), NoTls)
         .await
         .unwrap_or_else(|error| panic!("PostgreSQL of the tests: {error}"));
@@ -142,11 +142,6 @@ impl World {
         let path = self.directory.path().join(name);
         std::fs::write(&path, contents).unwrap();
         path
-    }
-
-    /// A directory that goes with the test.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     /// A second connection to the test's database.
