@@ -64,9 +64,9 @@ async fn kill_in_snapshot(world: &World, documents: u64) {
 #[test]
 fn a_killed_snapshot_goes_on_where_it_stood() {
     in_world_of(256, async |world| {
-        let workload = Workload::new(world, 6_000).await;
+        let workload = Workload::new(world, 13_500).await;
         workload.fill(world).await;
-        let rows = 4_000;
+        let rows = 9_000;
         // Three quarters of the rows are in by the last kill; reading from the start each time would
         // write 1/4 + 2/4 + 3/4 + 1 of them.
         for quarter in 1..4 {
