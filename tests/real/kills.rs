@@ -1,0 +1,165 @@
+//! `kill -9` at any moment costs nothing but the time to start again.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::support::{AckMonitor, Truth, Workload, World, assert_equal, in_world_of, wait_until};
+
+/// Kills in each of the two phases.
+const KILLS: usize = 10;
+
+#[test]
+fn twenty_kills_in_snapshot_and_tail_lose_nothing() {
+    in_world_of(256, async |world| {
+        let mut workload = Workload::new(world, 4_500).await;
+        workload.rate = 60;
+        workload.fill(world).await;
+        let monitor = AckMonitor::start(world).await;
+        let writers = workload.start(world).await;
+        let mut random = StdRng::seed_from_u64(workload.seed);
+        for number in 1..=KILLS {
+            kill_in_snapshot(world, number as u64 * 3_000 / (KILLS as u64 + 1)).await;
+        }
+        let mut program = world.run();
+        world.live(&mut program).await;
+        for _ in 0..KILLS {
+            program.kill_9();
+            program = world.run();
+            let more = writers.changes() + random.random_range(20..150);
+            program
+                .until("the writers went on", async || {
+                    (writers.changes() > more).then_some(())
+                })
+                .await;
+        }
+        writers.stop().await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        monitor.finish().await;
+        program.stop().await;
+    });
+}
+
+/// Lets the snapshot come as far as `documents`, if it is not there yet, and kills it there.
+async fn kill_in_snapshot(world: &World, documents: u64) {
+    let mut program = world.run();
+    let index = world.index();
+    program
+        .until("the snapshot has come further", async || {
+            world
+                .search
+                .count(&index)
+                .await
+                .filter(|count| *count >= documents)
+        })
+        .await;
+    program.kill_9();
+    assert!(
+        world.search.indices(world.alias()).await.is_empty(),
+        "the snapshot was over too soon to be killed in it {KILLS} times"
+    );
+}
+
+#[test]
+fn a_killed_snapshot_goes_on_where_it_stood() {
+    in_world_of(256, async |world| {
+        let workload = Workload::new(world, 13_500).await;
+        workload.fill(world).await;
+        let rows = 9_000;
+        // Three quarters of the rows are in by the last kill; reading from the start each time would
+        // write 1/4 + 2/4 + 3/4 + 1 of them.
+        for quarter in 1..4 {
+            kill_in_snapshot(world, rows * quarter / 4).await;
+            let run = world.latest_run().await.unwrap();
+            let last = run["last_synced_item"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            assert!(
+                quarter == 1 || !last.is_empty(),
+                "no key is kept for a resume: {run}"
+            );
+        }
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        let attempts = world.search.write_attempts(&world.index()).await;
+        assert!(
+            attempts < rows * 7 / 4,
+            "{attempts} writes for {rows} rows and three kills"
+        );
+        let run = world.latest_run().await.unwrap();
+        program.stop().await;
+        assert!(
+            run["n_output_records"].as_u64().unwrap() >= rows / 4,
+            "{run}"
+        );
+    });
+}
+
+#[test]
+fn a_killed_one_shot_run_goes_on_where_it_stood() {
+    in_world_of(256, async |world| {
+        let workload = Workload::new(world, 6_000).await;
+        workload.fill(world).await;
+        let (rows, index) = (4_000, world.index());
+        let run = world.sync_es(&["run", "--snapshot-only"]);
+        for quarter in 1..4 {
+            let mut program = run.start();
+            program
+                .until("the snapshot has come further", async || {
+                    world
+                        .search
+                        .count(&index)
+                        .await
+                        .filter(|count| *count >= rows * quarter / 4)
+                })
+                .await;
+            program.kill_9();
+        }
+        // What changes between the runs is not missed either.
+        world
+            .execute(
+                "UPDATE integrated_records SET name = 'changed between' WHERE hk LIKE '%1%';
+                 DELETE FROM integrated_records WHERE hk LIKE '%2'",
+            )
+            .await;
+        run.output().await.succeeded();
+        assert_equal(world, &Truth::organizations()).await;
+    });
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_large_transaction_is_made_good() {
+    in_world_of(8, async |world| {
+        world
+            .execute("INSERT INTO integrated_records (hk, name) SELECT 'row-' || n, 'n' FROM generate_series(1, 20000) AS n")
+            .await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        let index = world.index();
+        let before = world.search.write_attempts(&index).await;
+        world
+            .execute(
+                "BEGIN;
+                 UPDATE integrated_records SET name = 'updated';
+                 DELETE FROM integrated_records WHERE hk LIKE '%7';
+                 COMMIT",
+            )
+            .await;
+        for part in 1..4 {
+            wait_until("a part of the transaction is written", async || {
+                (world.search.write_attempts(&index).await > before + part * 2_000).then_some(())
+            })
+            .await;
+            program.kill_9();
+            program = world.run();
+        }
+        world
+            .caught_up_within(Duration::from_mins(3), &mut program)
+            .await;
+        assert_equal(world, &Truth::organizations()).await;
+        program.stop().await;
+    });
+}

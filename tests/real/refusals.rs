@@ -1,0 +1,348 @@
+//! What Elasticsearch does not take: a document's fault is set aside, an overload is waited out, and
+//! what is the system's fault stops nothing for good and loses nothing.
+
+use elasticsearch::http::Method;
+use serde_json::json;
+
+use crate::{
+    snapshot::add_rows,
+    support::{Proxy, Truth, World, assert_equal, compare, in_world, wait_until},
+};
+
+/// A row whose document Elasticsearch refuses: the mapping wants an object.
+const POISON: &str =
+    "INSERT INTO integrated_records (hk, name, attributes) VALUES ('poison', 'p', '5')";
+
+/// Index and table are equal but for the one row that was refused.
+async fn equal_but_for_the_poison(world: &World) {
+    let differences = compare(world, world.alias(), &Truth::organizations()).await;
+    assert_eq!(
+        (
+            differences.missing,
+            differences.extra,
+            differences.different
+        ),
+        (1, 0, 0),
+        "{differences}"
+    );
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let letter = letters[0].to_string();
+    assert!(
+        letter.contains("poison") && letter.contains("document_parsing_exception"),
+        "{letter}"
+    );
+}
+
+#[test]
+fn a_refused_document_is_a_dead_letter_and_a_one_shot_run_says_so_with_its_exit_code() {
+    in_world(async |world| {
+        add_rows(world, 250).await;
+        world.execute(POISON).await;
+        let outcome = world.sync_es(&["run", "--snapshot-only"]).output().await;
+        outcome.failed_naming(&["poison", "document_parsing_exception"]);
+        assert_ne!(
+            outcome.code,
+            Some(1),
+            "an exit code of its own\n{}",
+            outcome.log
+        );
+        equal_but_for_the_poison(world).await;
+        let run = world.latest_run().await.unwrap();
+        assert_eq!(run["sync_finished"], true, "{run}");
+    });
+}
+
+#[test]
+fn a_refused_document_does_not_hold_up_the_stream_and_arrives_once_it_is_mended() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        world.execute(POISON).await;
+        add_rows_named(world, "later").await;
+        world.caught_up(&mut program).await;
+        equal_but_for_the_poison(world).await;
+        world
+            .execute("UPDATE integrated_records SET attributes = '{}' WHERE hk = 'poison'")
+            .await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        program.stop().await;
+    });
+}
+
+async fn add_rows_named(world: &World, name: &str) {
+    world
+        .execute(&format!(
+            "INSERT INTO integrated_records (hk, name) SELECT '{name}-' || n, 'n' FROM generate_series(1, 300) AS n"
+        ))
+        .await;
+}
+
+#[test]
+fn raise_errors_stops_at_the_first_refused_document_with_its_error() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        world.execute(POISON).await;
+        for arguments in [vec!["run", "--snapshot-only"], vec!["run"]] {
+            let outcome = world
+                .sync_es(&arguments)
+                .env("ES_CLIENT_RAISE_ERRORS", 1)
+                .output()
+                .await;
+            outcome.failed_naming(&["poison", "document_parsing_exception"]);
+            assert!(world.dead_letters().await.is_empty());
+        }
+        // Nothing was passed over: mended, the row arrives.
+        world
+            .execute("UPDATE integrated_records SET attributes = NULL WHERE hk = 'poison'")
+            .await;
+        let mut program = world
+            .sync_es(&["run"])
+            .env("ES_CLIENT_RAISE_ERRORS", 1)
+            .start();
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        program.stop().await;
+    });
+}
+
+#[test]
+fn a_key_that_no_document_can_have_does_not_take_its_neighbours_with_it() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        world
+            .execute(
+                "INSERT INTO integrated_records (hk, name)
+                 SELECT CASE n WHEN 20 THEN repeat('k', 600) WHEN 30 THEN '' ELSE 'neighbour-' || n END, 'n'
+                   FROM generate_series(1, 50) AS n",
+            )
+            .await;
+        world.caught_up(&mut program).await;
+        let differences = compare(world, world.alias(), &Truth::organizations()).await;
+        assert_eq!(
+            (
+                differences.missing,
+                differences.extra,
+                differences.different
+            ),
+            (2, 0, 0),
+            "{differences}"
+        );
+        assert_eq!(world.dead_letters().await.len(), 2);
+        world
+            .execute("DELETE FROM integrated_records WHERE hk = '' OR length(hk) = 600")
+            .await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        program.stop().await;
+    });
+}
+
+/// Breaks the index with one request while changes flow, mends it with another: nothing is lost, and
+/// nothing was taken for the documents' fault.
+async fn broken_and_mended(
+    world: &World,
+    break_it: (Method, &str, Option<&str>),
+    mend_it: (Method, &str, Option<&str>),
+) {
+    add_rows(world, 20).await;
+    let mut program = world
+        .sync_es(&["run"])
+        .env("ES_MAX_RETRIES", 1)
+        .env("ES_RETRY_BACKOFF_SECONDS", 0.1)
+        .env("ES_RETRY_MAX_BACKOFF_SECONDS", 0.3)
+        .start();
+    world.caught_up(&mut program).await;
+    let request = async |(method, path, body): (Method, &str, Option<&str>)| {
+        let body = body.map(|body| serde_json::from_str(body).unwrap());
+        world
+            .search
+            .must(method, &format!("/{}{path}", world.index()), body)
+            .await;
+    };
+    request(break_it).await;
+    let before = world.confirmed().await.unwrap();
+    add_rows_named(world, "meanwhile").await;
+    let troubles = |log: &str| log.matches("\"WARN\"").count() + log.matches("\"ERROR\"").count();
+    let told = troubles(&program.log());
+    program
+        .until_log("the trouble is told", |log| troubles(log) > told)
+        .await;
+    let committed: i64 = world
+        .ask("SELECT (pg_current_wal_lsn() - '0/0')::bigint")
+        .await
+        .unwrap();
+    let confirmed = world.confirmed().await.unwrap();
+    assert!(
+        confirmed < u64::try_from(committed).unwrap(),
+        "confirmed {before} .. {confirmed} without an index"
+    );
+    request(mend_it).await;
+    world.caught_up(&mut program).await;
+    assert_equal(world, &Truth::organizations()).await;
+    assert!(world.dead_letters().await.is_empty());
+    program.stop().await;
+}
+
+#[test]
+fn a_write_block_is_waited_out() {
+    in_world(async |world| {
+        broken_and_mended(
+            world,
+            (
+                Method::Put,
+                "/_settings",
+                Some(r#"{"index.blocks.write": true}"#),
+            ),
+            (
+                Method::Put,
+                "/_settings",
+                Some(r#"{"index.blocks.write": null}"#),
+            ),
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_closed_index_is_waited_out() {
+    in_world(async |world| {
+        broken_and_mended(
+            world,
+            (Method::Post, "/_close", None),
+            (Method::Post, "/_open", None),
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_deleted_index_is_not_made_anew_by_writes() {
+    in_world(async |world| {
+        add_rows(world, 50).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        world
+            .search
+            .must(Method::Delete, &format!("/{}", world.index()), None)
+            .await;
+        // Deletes alone: the operation that would create an index of any name.
+        world.execute("DELETE FROM integrated_records").await;
+        let outcome = program.ended().await;
+        outcome.failed_naming(&[&world.index()]);
+        let indices = world.search.indices(&format!("{}*", world.name)).await;
+        assert!(
+            !indices.contains(&world.index()) && !indices.contains(&world.name),
+            "{indices:?}"
+        );
+    });
+}
+
+#[test]
+fn an_overload_is_retried_until_it_is_over_by_an_always_on_run() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let proxy = Proxy::start(world).await;
+        proxy.refuse_bulks(12);
+        let mut program = world
+            .sync_es(&["run"])
+            .env("ELASTICSEARCH_URLS", proxy.url())
+            .env("ES_MAX_RETRIES", 2)
+            .env("ES_RETRY_BACKOFF_SECONDS", 0.05)
+            .env("ES_RETRY_MAX_BACKOFF_SECONDS", 0.1)
+            .start();
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert!(proxy.bulks().len() > 12);
+        assert!(world.dead_letters().await.is_empty());
+        program.stop().await;
+    });
+}
+
+#[test]
+fn a_lost_answer_is_no_lost_document() {
+    in_world(async |world| {
+        add_rows(world, 300).await;
+        let proxy = Proxy::start(world).await;
+        proxy.lose_answers(5);
+        let mut program = world
+            .sync_es(&["run"])
+            .env("ELASTICSEARCH_URLS", proxy.url())
+            .env("ES_RETRY_BACKOFF_SECONDS", 0.05)
+            .start();
+        world.caught_up(&mut program).await;
+        proxy.lose_answers(5);
+        world
+            .execute(
+                "UPDATE integrated_records SET name = 'updated';
+                 DELETE FROM integrated_records WHERE hk LIKE '%3'",
+            )
+            .await;
+        world.caught_up(&mut program).await;
+        wait_until("the answers were lost", async || {
+            (proxy.pending() == 0).then_some(())
+        })
+        .await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert!(world.dead_letters().await.is_empty());
+        program.stop().await;
+    });
+}
+
+#[test]
+fn a_one_shot_run_that_gave_up_goes_on_where_it_stood() {
+    in_world(async |world| {
+        add_rows(world, 3_000).await;
+        let proxy = Proxy::start(world).await;
+        proxy.refuse_bulks_after(30);
+        let run = world
+            .sync_es(&["run", "--snapshot-only"])
+            .env("ELASTICSEARCH_URLS", proxy.url())
+            .env("ES_CLIENT_BATCH_SIZE", 50)
+            .env("ES_MAX_RETRIES", 1)
+            .env("ES_RETRY_BACKOFF_SECONDS", 0.05);
+        run.output()
+            .await
+            .failed_naming(&["es_rejected_execution_exception"]);
+        let first = world.latest_run().await.unwrap();
+        assert_ne!(first["sync_finished"], true, "{first}");
+        assert!(first["last_synced_item"].is_string(), "{first}");
+        proxy.pass();
+        run.output().await.succeeded();
+        assert_equal(world, &Truth::organizations()).await;
+        // From the start it would be all the rows after the 1,500 of the first run.
+        let attempts = world.search.write_attempts(&world.index()).await;
+        assert!(attempts < 4_400, "{attempts} writes for 3,000 rows");
+    });
+}
+
+#[test]
+fn an_index_whose_acknowledgements_are_not_durable_is_not_trusted() {
+    in_world(async |world| {
+        add_rows(world, 5).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        program.stop().await;
+        let path = format!("/{}/_settings", world.index());
+        let setting = json!({ "index.translog.durability": "async" });
+        world.search.must(Method::Put, &path, Some(setting)).await;
+        let mut program = world.run();
+        wait_until("it has stopped or mended the setting", async || {
+            let settings = world.search.must(Method::Get, &path, None).await;
+            let durability =
+                &settings[world.index()]["settings"]["index"]["translog"]["durability"];
+            (!program.runs() || durability != "async").then_some(())
+        })
+        .await;
+        if !program.runs() {
+            program
+                .ended()
+                .await
+                .failed_naming(&["index.translog.durability"]);
+        }
+    });
+}

@@ -1,0 +1,24 @@
+//! What the tests stand on: servers, a world per test, the program's process, a search client, a
+//! generator of changes, a checker and a monitor. None of it uses the program's own library.
+
+mod checker;
+mod monitor;
+mod process;
+mod proxy;
+mod search;
+mod values;
+mod wait;
+mod workload;
+mod world;
+mod writer;
+
+pub(crate) use checker::{Truth, assert_equal, compare};
+pub(crate) use monitor::AckMonitor;
+pub(crate) use process::{Invocation, Outcome, SyncEs};
+pub(crate) use proxy::Proxy;
+pub(crate) use search::Search;
+pub(crate) use wait::{wait_until, wait_until_within};
+pub(crate) use workload::Workload;
+pub(crate) use world::{World, in_world, in_world_of};
+
+use wait::DEADLINE;

@@ -1,0 +1,302 @@
+//! Watches, while a test runs, that nothing is confirmed to PostgreSQL that Elasticsearch has not.
+//!
+//! A second slot, read through SQL, tells which keys the transactions below the program's
+//! `confirmed_flush_lsn` changed. PostgreSQL will never send those again, so each such key's document
+//! must by then be at that commit's version or above, or be gone because the key was deleted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::{Search, wait_until, world::World};
+
+/// Keys that are looked up after one advance, at most; the latest commits come first, for they are
+/// the ones that a confirmation could have run ahead of.
+const SAMPLE: usize = 1_000;
+/// Between two looks at the slot.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A monitor at work.
+pub(crate) struct AckMonitor {
+    task: JoinHandle<Found>,
+    stop: Arc<AtomicBool>,
+    knows_the_slot: Arc<AtomicBool>,
+}
+
+/// What a monitor saw.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Advances of `confirmed_flush_lsn`.
+    pub(crate) advances: u64,
+    /// Keys that were looked up.
+    pub(crate) keys: u64,
+    /// What was confirmed too early.
+    pub(crate) violations: Vec<String>,
+}
+
+/// A committed transaction: where its commit record begins, and the last thing done to each key.
+struct Transaction {
+    commit: u64,
+    keys: BTreeMap<String, Last>,
+    /// Keys that it deleted, if only in passing.
+    deletes: BTreeSet<String>,
+    truncates: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Written,
+    Deleted,
+}
+
+impl AckMonitor {
+    /// Starts to watch; call it before the program and the writers start. The table must have
+    /// REPLICA IDENTITY DEFAULT, for the second slot sends the key alone.
+    pub(crate) async fn start(world: &World) -> Self {
+        let audit = format!("audit_{}", world.name);
+        world
+            .execute(&format!(
+                "CREATE PUBLICATION {audit} FOR TABLE integrated_records (hk)"
+            ))
+            .await;
+        world
+            .ask::<String>(&format!(
+                "SELECT slot_name::text FROM pg_create_logical_replication_slot('{audit}', 'pgoutput')"
+            ))
+            .await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let knows_the_slot = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            db: world.connection().await,
+            search: Search::connect(world.elasticsearch_url()).await,
+            audit,
+            slot: world.slot(),
+            index: world.index(),
+            transactions: VecDeque::new(),
+            found: Found::default(),
+            knows_the_slot: Arc::clone(&knows_the_slot),
+        };
+        Self {
+            task: tokio::spawn(watch.run(Arc::clone(&stop))),
+            stop,
+            knows_the_slot,
+        }
+    }
+
+    /// Waits until the monitor knows the slot's position, from which on it judges.
+    pub(crate) async fn knows_the_slot(&self) {
+        wait_until("the monitor knows the slot", async || {
+            self.knows_the_slot.load(Ordering::Relaxed).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the watch; fails the test if anything was confirmed too early, or nothing was looked at.
+    pub(crate) async fn finish(self) {
+        let found = self.end().await;
+        assert!(
+            found.violations.is_empty(),
+            "confirmed too early: {:#?}",
+            found.violations
+        );
+        assert!(found.keys > 0, "the monitor has seen nothing: {found:?}");
+    }
+
+    /// Ends the watch.
+    pub(crate) async fn end(self) -> Found {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+struct Watch {
+    db: Client,
+    search: Search,
+    audit: String,
+    slot: String,
+    index: String,
+    /// Read from the audit slot and not yet confirmed by the program, in commit order.
+    transactions: VecDeque<Transaction>,
+    found: Found,
+    knows_the_slot: Arc<AtomicBool>,
+}
+
+impl Watch {
+    async fn run(mut self, stop: Arc<AtomicBool>) -> Found {
+        let mut before = None;
+        loop {
+            // Once more after the end, so that the last advance is looked at as well.
+            let last = stop.load(Ordering::Relaxed);
+            let confirmed = self.confirmed().await;
+            match (before, confirmed) {
+                // What is below the first position came with the snapshot.
+                (None, Some(first)) => {
+                    self.read().await;
+                    self.take_below(first);
+                    self.knows_the_slot.store(true, Ordering::Relaxed);
+                }
+                (Some(old), Some(new)) if new > old => {
+                    self.found.advances += 1;
+                    self.advanced(new).await;
+                }
+                _ => {}
+            }
+            before = confirmed.max(before);
+            if last {
+                return self.found;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn confirmed(&self) -> Option<u64> {
+        let query = "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1";
+        let row = self.db.query_opt(query, &[&self.slot]).await.unwrap()?;
+        row.get::<_, Option<i64>>(0)
+            .map(|lsn| u64::try_from(lsn).unwrap())
+    }
+
+    async fn advanced(&mut self, confirmed: u64) {
+        self.read().await;
+        // Last operation and commit of each key, over all transactions that are now confirmed.
+        let mut due: BTreeMap<String, (u64, Last)> = BTreeMap::new();
+        for transaction in self.take_below(confirmed) {
+            if transaction.truncates {
+                due.clear();
+            }
+            for (key, last) in transaction.keys {
+                due.insert(key, (transaction.commit, last));
+            }
+        }
+        let mut due: Vec<(String, u64, Last)> = due
+            .into_iter()
+            .map(|(key, (commit, last))| (key, commit, last))
+            .collect();
+        due.sort_by_key(|(_, commit, _)| std::cmp::Reverse(*commit));
+        due.truncate(SAMPLE);
+        if due.is_empty() {
+            return;
+        }
+        self.found.keys += due.len() as u64;
+        let ids: Vec<&str> = due.iter().map(|(key, ..)| key.as_str()).collect();
+        let stored = self.search.stored(&self.index, &ids, false).await;
+        let mut absent = Vec::new();
+        for ((key, commit, last), stored) in due.into_iter().zip(stored) {
+            match stored {
+                // The least version that a change of this commit has.
+                Some(stored) if stored.version < (commit >> 3) << 12 => self.found.violations.push(
+                    format!("{key:?}: commit {commit:#X} is confirmed ({confirmed:#X}), version {} is stored", stored.version),
+                ),
+                None if last == Last::Written => absent.push((key, commit)),
+                _ => {}
+            }
+        }
+        self.judge_absent(absent, confirmed).await;
+    }
+
+    /// A written key may be absent only if it was deleted since, which the audit slot then tells.
+    async fn judge_absent(&mut self, absent: Vec<(String, u64)>, confirmed: u64) {
+        if absent.is_empty() {
+            return;
+        }
+        self.read().await;
+        for (key, commit) in absent {
+            let deleted_since = self
+                .transactions
+                .iter()
+                .any(|transaction| transaction.truncates || transaction.deletes.contains(&key));
+            if !deleted_since {
+                self.found.violations.push(format!(
+                    "{key:?}: commit {commit:#X} is confirmed ({confirmed:#X}), no document is stored"
+                ));
+            }
+        }
+    }
+
+    /// Takes the transactions that PostgreSQL, told `confirmed`, will not send again: those whose
+    /// commit record begins below it (`SnapBuildXactNeedsSkip`).
+    fn take_below(&mut self, confirmed: u64) -> Vec<Transaction> {
+        let count = self
+            .transactions
+            .partition_point(|transaction| transaction.commit < confirmed);
+        self.transactions.drain(..count).collect()
+    }
+
+    /// Reads what the audit slot has, to the end of the log.
+    async fn read(&mut self) {
+        let query = "SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
+                       'proto_version', '1', 'publication_names', $2)";
+        let rows = self
+            .db
+            .query(query, &[&self.audit, &self.audit])
+            .await
+            .unwrap();
+        for row in rows {
+            let message: &[u8] = row.get(0);
+            self.take(message);
+        }
+    }
+
+    /// One pgoutput message (manual: "Logical Replication Message Formats"). The relation has one
+    /// column, the key.
+    fn take(&mut self, message: &[u8]) {
+        let (kind, rest) = message.split_first().unwrap();
+        if *kind == b'B' {
+            let commit = u64::from_be_bytes(rest[..8].try_into().unwrap());
+            self.transactions.push_back(Transaction {
+                commit,
+                keys: BTreeMap::new(),
+                deletes: BTreeSet::new(),
+                truncates: false,
+            });
+            return;
+        }
+        let Some(open) = self.transactions.back_mut() else {
+            return;
+        };
+        match kind {
+            b'I' => open.note(&rest[5..], Last::Written),
+            b'U' => match rest[4] {
+                b'K' => {
+                    let new = open.note_and_skip(&rest[5..], Last::Deleted);
+                    open.note(&new[1..], Last::Written);
+                }
+                _ => open.note(&rest[5..], Last::Written),
+            },
+            b'D' => open.note(&rest[5..], Last::Deleted),
+            b'T' => {
+                open.truncates = true;
+                open.keys.clear();
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Transaction {
+    fn note(&mut self, tuple: &[u8], last: Last) {
+        self.note_and_skip(tuple, last);
+    }
+
+    /// Notes the key in a `TupleData` of one text column; returns what follows it.
+    fn note_and_skip<'a>(&mut self, tuple: &'a [u8], last: Last) -> &'a [u8] {
+        let (head, rest) = tuple.split_at(7);
+        assert_eq!(head[..3], [0, 1, b't'], "one column, as text");
+        let length = u32::from_be_bytes(head[3..].try_into().unwrap()) as usize;
+        let (key, rest) = rest.split_at(length);
+        let key = String::from_utf8(key.to_vec()).unwrap();
+        if last == Last::Deleted {
+            self.deletes.insert(key.clone());
+        }
+        self.keys.insert(key, last);
+        rest
+    }
+}

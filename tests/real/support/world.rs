@@ -1,0 +1,318 @@
+//! A world per test: a database, a slot name, index names; gone when the test ends, however it ends.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    panic::{AssertUnwindSafe, resume_unwind},
+    path::PathBuf,
+    time::Duration,
+};
+
+use elasticsearch::http::{Method, Url};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+use super::{DEADLINE, Search, SyncEs, process::Invocation, wait_until};
+
+/// Dimensions where a test has no need of a real embedding's length.
+const FEW_DIMENSIONS: usize = 8;
+
+/// The servers that tests run against.
+struct Servers {
+    postgres: Url,
+    elasticsearch: Url,
+}
+
+/// Everything that one test has to itself.
+pub(crate) struct World {
+    /// Names the database, the alias and, with endings, everything else of this test.
+    pub(crate) name: String,
+    /// Length of the embedding.
+    pub(crate) dimensions: usize,
+    /// A superuser's connection to the test's database.
+    pub(crate) db: Client,
+    /// Elasticsearch.
+    pub(crate) search: Search,
+    servers: Servers,
+    directory: TempDir,
+}
+
+/// The servers, from the environment.
+fn servers() -> Servers {
+    let url = |name: &str| {
+        let value = env::var(name).unwrap_or_else(|_| {
+            panic!("{name} is not set: run these tests with scripts/test, which starts the servers")
+        });
+        Url::parse(&value).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    Servers {
+        postgres: url("SYNC_ES_TEST_POSTGRES_URL"),
+        elasticsearch: url("SYNC_ES_TEST_ELASTICSEARCH_URL"),
+    }
+}
+
+/// Runs a test in a world with the table `integrated_records`.
+pub(crate) fn in_world(test: impl AsyncFnOnce(&World)) {
+    in_world_of(FEW_DIMENSIONS, test);
+}
+
+/// [`in_world`] with an embedding of `dimensions`.
+pub(crate) fn in_world_of(dimensions: usize, test: impl AsyncFnOnce(&World)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::create(dimensions).await;
+        let result = AssertUnwindSafe(test(&world)).catch_unwind().await;
+        if result.is_err() {
+            eprintln!("--- the world was {}", world.name);
+        }
+        world.remove().await;
+        result.unwrap_or_else(|panic| resume_unwind(panic));
+    });
+}
+
+/// A connection whose driver runs until the client is dropped.
+async fn connect(url: &Url) -> Client {
+    let (client, connection) = tokio_postgres::connect(url.as_str(), NoTls)
+        .await
+        .unwrap_or_else(|error| panic!("PostgreSQL of the tests: {error}"));
+    tokio::spawn(connection);
+    client
+}
+
+impl World {
+    async fn create(dimensions: usize) -> Self {
+        let servers = servers();
+        let name = format!("t_{:08x}", rand::random::<u32>());
+        let admin = connect(&servers.postgres).await;
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .await
+            .unwrap();
+        let mut url = servers.postgres.clone();
+        url.set_path(&name);
+        let world = Self {
+            db: connect(&url).await,
+            search: Search::connect(&servers.elasticsearch).await,
+            directory: tempfile::tempdir().unwrap(),
+            name,
+            dimensions,
+            servers,
+        };
+        world
+            .execute(include_str!("../../../sql/01-table.sql"))
+            .await;
+        world
+    }
+
+    /// The URL of the test's database, with its user and password.
+    pub(crate) fn postgres_url(&self) -> Url {
+        let mut url = self.servers.postgres.clone();
+        url.set_path(&self.name);
+        url
+    }
+
+    /// The first URL of Elasticsearch.
+    pub(crate) fn elasticsearch_url(&self) -> &Url {
+        &self.servers.elasticsearch
+    }
+
+    /// The alias that the program serves.
+    pub(crate) fn alias(&self) -> &str {
+        &self.name
+    }
+
+    /// The first generation's index.
+    pub(crate) fn index(&self) -> String {
+        format!("{}_v1", self.name)
+    }
+
+    /// The replication slot.
+    pub(crate) fn slot(&self) -> String {
+        format!("slot_{}", self.name)
+    }
+
+    /// A file of the test's own, with its contents.
+    pub(crate) fn file(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// A second connection to the test's database.
+    pub(crate) async fn connection(&self) -> Client {
+        connect(&self.postgres_url()).await
+    }
+
+    /// Statements without an answer.
+    pub(crate) async fn execute(&self, statements: &str) {
+        self.db
+            .batch_execute(statements)
+            .await
+            .unwrap_or_else(|error| panic!("{statements}\n{error:?}"));
+    }
+
+    /// The first column of the first row, if there is a row and it is not NULL.
+    pub(crate) async fn ask<T>(&self, query: &str) -> Option<T>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        let row = self
+            .db
+            .query_opt(query, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{query}\n{error:?}"));
+        row.and_then(|row| row.get(0))
+    }
+
+    /// A call of the program in this world.
+    pub(crate) fn sync_es(&self, arguments: &[&str]) -> Invocation {
+        let environment = BTreeMap::from([
+            ("POSTGRES_URL".to_owned(), self.postgres_url().to_string()),
+            (
+                "ELASTICSEARCH_URLS".to_owned(),
+                self.servers.elasticsearch.to_string(),
+            ),
+            ("ELASTICSEARCH_INDEX_NAME".to_owned(), self.index()),
+            (
+                "ELASTICSEARCH_INDEX_ALIAS".to_owned(),
+                self.alias().to_owned(),
+            ),
+            (
+                "EMBEDDING_DIMENSIONS".to_owned(),
+                self.dimensions.to_string(),
+            ),
+            ("SYNC_ES_SLOT".to_owned(), self.slot()),
+            ("SYNC_ES_LOG_FORMAT".to_owned(), "json".to_owned()),
+        ]);
+        Invocation::new(arguments, environment)
+    }
+
+    /// The program, always on.
+    pub(crate) fn run(&self) -> SyncEs {
+        self.sync_es(&["run"]).start()
+    }
+
+    /// The latest run's metadata.
+    pub(crate) async fn latest_run(&self) -> Option<Value> {
+        let index = format!("{}-sync-metadata", self.alias());
+        let (status, _) = self
+            .search
+            .ask(Method::Post, &format!("/{index}/_refresh"), None)
+            .await;
+        if status != 200 {
+            return None;
+        }
+        let body = json!({ "size": 1, "sort": [{ "started_at": "desc" }] });
+        let path = format!("/{index}/_search");
+        let answer = self.search.must(Method::Post, &path, Some(body)).await;
+        answer["hits"]["hits"]
+            .get(0)
+            .map(|hit| hit["_source"].clone())
+    }
+
+    /// The documents that were refused and set aside.
+    pub(crate) async fn dead_letters(&self) -> Vec<Value> {
+        let index = format!("{}-sync-dead-letters", self.alias());
+        if self.search.count(&index).await.unwrap_or(0) == 0 {
+            return Vec::new();
+        }
+        let path = format!("/{index}/_search?size=1000");
+        let answer = self.search.must(Method::Get, &path, None).await;
+        let hits = answer["hits"]["hits"].as_array().unwrap();
+        hits.iter().map(|hit| hit["_source"].clone()).collect()
+    }
+
+    /// What PostgreSQL was told of the slot: the LSN in bytes, none while there is no such slot.
+    pub(crate) async fn confirmed(&self) -> Option<u64> {
+        let slot = self.slot();
+        let lsn: Option<i64> = self
+            .ask(&format!(
+                "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{slot}'"
+            ))
+            .await;
+        lsn.map(|lsn| u64::try_from(lsn).unwrap())
+    }
+
+    /// Waits until the alias is there, that is until the snapshot is in and the stream caught up.
+    pub(crate) async fn live(&self, program: &mut SyncEs) {
+        let alias = self.alias();
+        program
+            .until("the alias is there", async || {
+                (!self.search.indices(alias).await.is_empty()).then_some(())
+            })
+            .await;
+    }
+
+    /// Waits until the program has told PostgreSQL that it has everything committed before now.
+    /// That the claim is true is the checker's and the monitor's business.
+    pub(crate) async fn caught_up(&self, program: &mut SyncEs) {
+        self.caught_up_within(DEADLINE, program).await;
+    }
+
+    /// [`Self::caught_up`] with a deadline of its own.
+    pub(crate) async fn caught_up_within(&self, deadline: Duration, program: &mut SyncEs) {
+        self.live(program).await;
+        let lsn: i64 = self
+            .ask("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
+            .await
+            .unwrap();
+        // A commit after that LSN, so that there is something to confirm beyond it.
+        self.ask::<String>("SELECT pg_logical_emit_message(true, 'sync-es-test', '')::text")
+            .await;
+        let lsn = u64::try_from(lsn).unwrap();
+        program
+            .until_within(deadline, "everything committed is confirmed", async || {
+                self.confirmed().await.filter(|confirmed| *confirmed >= lsn)
+            })
+            .await;
+    }
+
+    async fn remove(self) {
+        let names = self.search.indices(&format!("{}*", self.name)).await;
+        for index in names {
+            self.search
+                .ask(Method::Delete, &format!("/{index}"), None)
+                .await;
+        }
+        self.remove_templates().await;
+        let admin = connect(&self.servers.postgres).await;
+        self.drop_slots(&admin).await;
+        drop(self.db);
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        admin.batch_execute(&drop).await.unwrap();
+    }
+
+    async fn remove_templates(&self) {
+        let (_, answer) = self.search.ask(Method::Get, "/_index_template", None).await;
+        let templates = answer["index_templates"].as_array();
+        for template in templates.into_iter().flatten() {
+            let patterns = template["index_template"]["index_patterns"].to_string();
+            if patterns.contains(&self.name) {
+                let path = format!("/_index_template/{}", template["name"].as_str().unwrap());
+                self.search.ask(Method::Delete, &path, None).await;
+            }
+        }
+    }
+
+    async fn drop_slots(&self, admin: &Client) {
+        let slots = "SELECT slot_name::text FROM pg_replication_slots WHERE database = $1";
+        wait_until("the test's slots are dropped", async || {
+            for row in admin.query(slots, &[&self.name]).await.unwrap() {
+                let slot: String = row.get(0);
+                let end = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1";
+                admin.execute(end, &[&slot]).await.ok();
+                // Refused while the backend that was just ended still holds it: the next look drops it.
+                let drop = "SELECT pg_drop_replication_slot($1)";
+                admin.execute(drop, &[&slot]).await.ok();
+            }
+            admin.query(slots, &[&self.name]).await.unwrap().is_empty().then_some(())
+        })
+        .await;
+    }
+}
