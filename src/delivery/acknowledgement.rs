@@ -47,20 +47,21 @@ impl<P> Acknowledgement<P> {
         Ticket(self.front + self.entries.len() as u64 - 1)
     }
 
-    /// `count` more operations are open under the ticket.
+    /// `count` more operations are open under the ticket. A ticket that is sealed may still get
+    /// some while another of its operations is open: a TRUNCATE becomes deletes when its turn comes.
     ///
     /// # Panics
-    /// The ticket is sealed or done: operations are counted before they can be resolved.
+    /// The ticket is sealed and all of its operations are resolved.
     pub fn add(&mut self, ticket: Ticket, count: u64) {
         let entry = self.entry(ticket);
         assert!(
-            entry.position.is_none(),
-            "operations added to a sealed ticket"
+            entry.position.is_none() || entry.open > 0,
+            "operations added to a ticket that is done"
         );
         entry.open += count;
     }
 
-    /// No operation will be added to the ticket; `position` is what it stands for. Returns the
+    /// The source has no more operations for the ticket; `position` is what it stands for. Returns the
     /// position that is reached by this, if any.
     ///
     /// # Panics
@@ -181,6 +182,11 @@ mod tests {
         play(
             "open a 1 | close a 1 -> nothing | seal b 20 -> nothing | open a 3 | close a 3 -> nothing | seal a 10 -> 20",
         );
+    }
+
+    #[test]
+    fn a_sealed_ticket_can_grow_while_an_operation_of_it_is_open() {
+        play("open a 1 | seal a 10 | open a 2 | close a 1 -> nothing | close a 2 -> 10");
     }
 
     #[test]

@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn a_key_always_takes_the_same_lane_and_all_lanes_are_used() {
-        let keys: Vec<Key> = (0..1_000).map(|number| Key::new(&number.to_string())).collect();
+        let keys: Vec<Key> = (0..1_000)
+            .map(|number| Key::new(&number.to_string()))
+            .collect();
         let mut used = [0; 4];
         for key in &keys {
             let place = lane(key, 4);

@@ -128,7 +128,9 @@ pub fn preconditions(facts: &Facts) -> Vec<Precondition> {
     let unique = column.is_none() || facts.key.unique_index.is_some();
     need(
         unique,
-        format!("{name} has no unique index on {key:?} alone"),
+        format!(
+            "{name} has no unique index on {key:?} alone that is valid, unconditional and not deferrable"
+        ),
         format!("ALTER TABLE {name} ADD PRIMARY KEY (\"{key}\")"),
     );
     if facts.mode == Mode::Continuous {

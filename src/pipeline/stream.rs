@@ -27,7 +27,7 @@ use super::{
     table::CurrentTable,
 };
 use crate::{
-    change::{Action, Lsn, Operation, Version, Windows},
+    change::{Action, Lsn, Operation, Relation, Version, Windows},
     delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Write, Writer, wire_bytes},
     document::Layout,
     elasticsearch::{Client, Distribution, Index, swap_alias},
@@ -187,7 +187,8 @@ struct Decoder {
     items: mpsc::Sender<Item>,
     confirmed: watch::Receiver<Option<Lsn>>,
     assembler: Assembler,
-    layout: Option<Arc<Layout>>,
+    /// What the table has looked like since the open transaction began, latest last.
+    looks: Vec<(Arc<Relation>, Arc<Layout>)>,
     /// Ticket and id of the open transaction.
     open: Option<(Ticket, u32)>,
 }
@@ -203,7 +204,7 @@ impl Decoder {
             items,
             confirmed,
             assembler: Assembler::default(),
-            layout: None,
+            looks: Vec::new(),
             open: None,
         }
     }
@@ -254,7 +255,7 @@ impl Decoder {
                 self.operations(before).await?;
                 let (ticket, _) = self.transaction()?;
                 acknowledger.add(ticket, 1);
-                let layout = self.layout()?;
+                let layout = self.shared.tail.table.look().await.layout.clone();
                 self.send(Item::Truncate {
                     version,
                     layout,
@@ -267,6 +268,7 @@ impl Decoder {
                 let (ticket, _) = self.transaction()?;
                 acknowledger.seal(ticket, end);
                 self.open = None;
+                self.looks.drain(..self.looks.len().saturating_sub(1));
             }
             Some(Step::Idle { wal_end }) => {
                 let ticket = acknowledger.begin();
@@ -281,15 +283,15 @@ impl Decoder {
             return Ok(());
         }
         let (ticket, xid) = self.transaction()?;
-        let layout = self.layout()?;
         self.shared
             .acknowledger
             .add(ticket, operations.len() as u64);
         for operation in operations {
+            let layout = self.layout(&operation)?;
             let share = self.shared.delivery.admit(wire_bytes(&operation)).await;
             self.send(Item::Write {
                 operation,
-                layout: layout.clone(),
+                layout,
                 ticket,
                 share,
                 xid,
@@ -312,8 +314,8 @@ impl Decoder {
             extend_mapping(&tail.index, &layout, tail.strict_mapping).await?;
             tail.table.look_again().await?;
         }
-        self.assembler.learn(relation);
-        self.layout = Some(layout);
+        self.assembler.learn(relation.clone());
+        self.looks.push((relation, layout));
         Ok(())
     }
 
@@ -322,9 +324,17 @@ impl Decoder {
             .ok_or_else(|| Stop::Stream("a change outside a transaction".to_owned()).into())
     }
 
-    fn layout(&self) -> Result<Arc<Layout>, Failure> {
-        self.layout
-            .clone()
+    /// The layout that goes with the operation's row; rows from before and after a DDL can stand in
+    /// one window.
+    fn layout(&self, operation: &Operation) -> Result<Arc<Layout>, Failure> {
+        let look = match &operation.action {
+            Action::Index(row) => self
+                .looks
+                .iter()
+                .find(|(relation, _)| Arc::ptr_eq(relation, &row.relation)),
+            Action::Delete => self.looks.last(),
+        };
+        look.map(|(_, layout)| layout.clone())
             .ok_or_else(|| Stop::Stream("a change before its relation".to_owned()).into())
     }
 
