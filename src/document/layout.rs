@@ -79,6 +79,25 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// The columns whose fields are vectors, each with the length that its field takes.
+    #[must_use]
+    pub fn vectors(&self) -> Vec<(usize, u32)> {
+        let mut found = Vec::new();
+        let mut nodes: Vec<&Node> = self.nodes.iter().collect();
+        while let Some(node) = nodes.pop() {
+            match &node.content {
+                Content::Object(inner) => nodes.extend(inner),
+                Content::Column(leaf) => {
+                    found.extend(leaf.dimensions().map(|length| (leaf.column, length)))
+                }
+                Content::GeoPoint { .. } => {}
+            }
+        }
+        found
+    }
+}
+
 fn properties(nodes: &[Node], built_in: Option<&Json>) -> Json {
     let mut members = Map::new();
     for node in nodes {

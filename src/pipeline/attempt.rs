@@ -79,24 +79,26 @@ impl<'a> Attempt<'a> {
             "planned"
         );
 
-        // From here on things are changed.
         let publication = (job.mode == Mode::Continuous).then_some(job.names.publication.as_str());
-        if let Some(name) = publication.filter(|_| facts.publication.is_none()) {
-            catalog::create_publication(&session.client, name, &facts.table).await?;
-            tracing::info!(publication = name, "created the publication");
-        }
-        let client = postgres::connect(&job.postgres).await?;
-        let client = Arc::new(client);
+        let reader = Arc::new(postgres::connect(&job.postgres).await?);
+        let (server, described) = (facts.server.clone(), facts.table.clone());
         let table = CurrentTable::new(
-            client,
-            facts.server.clone(),
-            facts.table.clone(),
+            reader,
+            server,
+            described,
             &job.names.key,
             job.shape.clone(),
             publication,
         )
         .await?;
         let look = table.look().await;
+        prepare::try_sample(table.client(), &look).await?;
+
+        // From here on things are changed.
+        if let Some(name) = publication.filter(|_| facts.publication.is_none()) {
+            catalog::create_publication(&session.client, name, &facts.table).await?;
+            tracing::info!(publication = name, "created the publication");
+        }
         let (index, index_was_new) = prepare::index(job, &facts, &look, &elasticsearch).await?;
         let uuid = index
             .look()

@@ -15,16 +15,17 @@ use super::{
     table::Look,
 };
 use crate::{
-    change::Windows,
+    change::{Row, Windows},
     delivery::{Counters, Writer, WriterOptions},
     document::{Layout, TemplateOptions, own_template, template},
     elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, put_template},
     postgres::{
         Error,
         catalog::{self, TableColumn},
-        slot,
+        rows, slot,
     },
     stop::Stop,
+    value::Value,
 };
 
 /// Waits until this instance is the one that writes into the alias; false when the program is asked
@@ -103,6 +104,42 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
         index,
         run,
     })
+}
+
+/// Tries a few rows, before anything is changed: vectors of another length than their field's
+/// would all be refused.
+///
+/// # Errors
+/// The table cannot be read, or none of the vectors seen has the length that is set.
+pub async fn try_sample(client: &Client, look: &Look) -> Result<(), Failure> {
+    const ROWS: u32 = 20;
+    let rows = rows::sample(client, &look.query, ROWS).await?;
+    for (column, wanted) in look.layout.vectors() {
+        let lengths: Vec<usize> = rows
+            .iter()
+            .filter_map(|row| vector_length(row, column))
+            .collect();
+        if let Some(found) = lengths
+            .first()
+            .filter(|_| !lengths.iter().any(|&length| length == wanted as usize))
+        {
+            let column = &look.relation.columns[column].name;
+            let told = format!(
+                "column {column:?} of {} holds vectors of {found} dimensions, and its field is set to {wanted}: set EMBEDDING_DIMENSIONS to {found}",
+                look.table.quoted()
+            );
+            return Err(Stop::Settings(told).into());
+        }
+    }
+    Ok(())
+}
+
+fn vector_length(row: &Row, column: usize) -> Option<usize> {
+    match row.value(column).ok()? {
+        Value::Floats(floats) => Some(floats.len()),
+        Value::Array(items) => Some(items.len()),
+        _ => None,
+    }
 }
 
 /// Columns with their types, as they are compared between runs.

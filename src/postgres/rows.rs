@@ -205,6 +205,26 @@ pub async fn by_keys(client: &Client, query: &Query, keys: &[Key]) -> Result<Vec
     Ok(packed)
 }
 
+/// A few rows, whichever the server finds first.
+///
+/// # Errors
+/// The statement failed.
+pub async fn sample(client: &Client, query: &Query, limit: u32) -> Result<Vec<Row>, Error> {
+    let doing = || Error::doing("reading a sample of rows");
+    let filter = query
+        .row_filter
+        .as_ref()
+        .map(|filter| format!(" WHERE ({filter})"))
+        .unwrap_or_default();
+    let statement = client
+        .prepare(&format!("{}{filter} LIMIT {limit}", query.select))
+        .await
+        .map_err(doing())?;
+    let rows = client.query(&statement, &[]).await.map_err(doing())?;
+    let mut packer = Packer::new(query.relation.clone());
+    Ok(rows.iter().map(|row| packer.pack(row)).collect())
+}
+
 /// Packs the client's rows into ours: one buffer a row, cut from larger chunks.
 struct Packer {
     relation: Arc<Relation>,

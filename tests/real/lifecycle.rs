@@ -229,6 +229,23 @@ fn a_table_without_a_key_is_refused() {
     });
 }
 
+/// With it, a key can be written before it is given up: which of two rows a delete means could not
+/// be told.
+#[test]
+fn a_key_whose_uniqueness_is_deferrable_is_refused() {
+    in_world(async |world| {
+        world
+            .execute(
+                "ALTER TABLE integrated_records DROP CONSTRAINT integrated_records_pkey;
+                 ALTER TABLE integrated_records ADD PRIMARY KEY (hk) DEFERRABLE;
+                 ALTER TABLE integrated_records REPLICA IDENTITY FULL",
+            )
+            .await;
+        let run = world.sync_es(&["run"]).output().await;
+        refuses(world, run, &["integrated_records", "hk", "deferrable"]).await;
+    });
+}
+
 #[test]
 fn a_table_or_key_column_that_does_not_exist_is_refused_by_name() {
     in_world(async |world| {

@@ -98,24 +98,6 @@ fn a_changed_key_moves_the_document() {
 }
 
 #[test]
-fn keys_that_rotate_in_one_statement_keep_their_documents() {
-    in_world(async |world| {
-        world
-            .execute(
-                "ALTER TABLE integrated_records DROP CONSTRAINT integrated_records_pkey;
-                 ALTER TABLE integrated_records ADD PRIMARY KEY (hk) DEFERRABLE;
-                 ALTER TABLE integrated_records REPLICA IDENTITY FULL",
-            )
-            .await;
-        after(
-            world,
-            "UPDATE integrated_records SET hk = 'row-' || (substr(hk, 5)::int % 20 + 1)",
-        )
-        .await;
-    });
-}
-
-#[test]
 fn several_changes_of_a_row_in_a_transaction_leave_the_last() {
     in_world(async |world| {
         after(
