@@ -243,10 +243,7 @@ const ESCAPES: [u8; 256] = {
 fn write_escaped(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
-    while let Some(at) = rest
-        .iter()
-        .position(|byte| ESCAPES[usize::from(*byte)] != 0)
-    {
+    while let Some(at) = first_escaped(rest) {
         let byte = rest[at];
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(&[b'\\', ESCAPES[usize::from(byte)]]);
@@ -258,6 +255,23 @@ fn write_escaped(out: &mut Vec<u8>, text: &str) {
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Where the first byte stands that is not itself in a string. Blocks of sixteen are looked at at
+/// once (the compiler makes one comparison of each), since most text has none.
+fn first_escaped(bytes: &[u8]) -> Option<usize> {
+    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let plain = bytes
+        .chunks_exact(16)
+        .take_while(|block| {
+            !block
+                .iter()
+                .fold(false, |any, byte| any | is_escaped(*byte))
+        })
+        .count()
+        * 16;
+    let tail = bytes[plain..].iter().position(|byte| is_escaped(*byte))?;
+    Some(plain + tail)
 }
 
 #[cfg(test)]
