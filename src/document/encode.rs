@@ -228,9 +228,15 @@ mod tests {
 
     /// The document of a row, and what was left out, under the `[document]` table `declared`.
     fn encode(given: Vec<Given>, declared: &str) -> Result<(String, Encoded), EncodeError> {
+        encode_declared(given, &declared.parse().unwrap())
+    }
+
+    fn encode_declared(
+        given: Vec<Given>,
+        declared: &toml::Table,
+    ) -> Result<(String, Encoded), EncodeError> {
         let row = row("things", given);
-        let declared = declared.parse().unwrap();
-        let shape = Shape::for_table("things", Some(&declared), 3).unwrap();
+        let shape = Shape::for_table("things", Some(declared), 3).unwrap();
         let mut out = b"before".to_vec();
         let encoded = shape.bind(&row.relation).unwrap().encode(&row, &mut out);
         let text = String::from_utf8(out).unwrap();
@@ -279,6 +285,42 @@ mod tests {
             "location": { "lat": 50.9375, "lon": 6.9603 },
         });
         assert_eq!(serde_json::from_slice::<Json>(&out).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_example_of_the_manual_is_true() {
+        let manual = include_str!("../../docs/document.md");
+        let example = manual.split("```toml").nth(1).unwrap();
+        let example: toml::Table = example.split("```").next().unwrap().parse().unwrap();
+        let declared = example["document"].as_table().unwrap();
+        let vector = real_array(&[0.5; 384]);
+        let given = vec![
+            (
+                "id",
+                scalar(Scalar::Int8),
+                Some(vec![0, 0, 0, 0, 0, 0, 0, 7]),
+            ),
+            ("title", scalar(Scalar::Text), Some(text("Desk"))),
+            ("street", scalar(Scalar::Text), Some(text("Am Wald 3"))),
+            ("price", scalar(Scalar::Numeric), Some(numeric(129, 0))),
+            ("settings", scalar(Scalar::Jsonb), Some(jsonb("[1]"))),
+            ("summary_vec", array_of(Scalar::Float4), Some(vector)),
+            ("lat", scalar(Scalar::Float8), Some(double(50.9))),
+            ("lon", scalar(Scalar::Float8), Some(double(6.9))),
+            ("internal_note", scalar(Scalar::Text), Some(text("no"))),
+        ];
+        let (text, _) = encode_declared(given, declared).unwrap();
+        let read: Json = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "id": 7,
+            "name": "Desk",
+            "address": { "street": "Am Wald 3" },
+            "price": "129.00",
+            "config": [1],
+            "summary_vec": vec![0.5; 384],
+            "location": { "lat": 50.9, "lon": 6.9 },
+        });
+        assert_eq!(read, expected);
     }
 
     #[test]
