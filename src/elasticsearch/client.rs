@@ -312,7 +312,7 @@ impl Node {
             return Ok(());
         }
         let elsewhere = answered.origin().ascii_serialization();
-        Err(Error::Malformed(format!(
+        Err(Error::Options(format!(
             "{} redirects to {elsewhere}: give that address instead",
             self.name()
         )))
