@@ -268,7 +268,10 @@ impl World {
         let lsn = u64::try_from(lsn).unwrap();
         program
             .until_within(deadline, "everything committed is confirmed", async || {
-                self.confirmed().await.filter(|confirmed| *confirmed >= lsn)
+                let confirmed = self.confirmed().await?;
+                // A new slot begins above `lsn`: then the snapshot has to bring it.
+                let run = self.latest_run().await?;
+                (confirmed >= lsn && run["phase"] == "stream").then_some(())
             })
             .await;
     }
