@@ -103,15 +103,13 @@ pub enum Stop {
     },
     /// The index that the position belongs to is not the one that is there.
     #[error(
-        "index {index:?} is {state}, but its position is stored up to {acknowledged}: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "index {index:?} is {state}, and the stored position belongs to the one that was: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
     )]
     IndexReplaced {
         /// The index.
         index: String,
         /// `gone`, or another index of the same name.
         state: String,
-        /// The stored position.
-        acknowledged: String,
     },
     /// The database is not the one that the index was made from.
     #[error(

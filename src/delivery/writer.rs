@@ -62,6 +62,9 @@ pub struct Counters {
 /// request are best.
 const WIRE_BYTES_MAX: usize = 2 << 20;
 
+/// `error.type` of a write into an index that is not there.
+const NO_INDEX: &str = "index_not_found_exception";
+
 /// Delivers batches; shared by all lanes.
 #[derive(Debug)]
 pub struct Writer {
@@ -201,6 +204,7 @@ impl Writer {
                 reason,
                 ..
             }) => Ok(request.split(reason)),
+            Err(error) if error.is(NO_INDEX) => Err(self.index_gone()),
             Err(error) => Ok(Round {
                 left: vec![request],
                 trouble: Some(error.to_string()),
@@ -230,6 +234,7 @@ impl Writer {
                     kind,
                     reason,
                 }),
+                Verdict::System { kind, .. } if kind == NO_INDEX => return Err(self.index_gone()),
                 Verdict::Overloaded { kind, reason } | Verdict::System { kind, reason } => {
                     round
                         .trouble
@@ -256,6 +261,14 @@ impl Writer {
             });
         }
         Ok(round)
+    }
+
+    /// The template's guard keeps a write from making it anew, empty; nobody else will bring it back.
+    fn index_gone(&self) -> Stop {
+        Stop::IndexReplaced {
+            index: self.options.index.clone(),
+            state: "gone".to_owned(),
+        }
     }
 
     /// Stores refused operations as dead letters, and only then counts them as resolved.

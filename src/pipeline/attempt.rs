@@ -277,6 +277,8 @@ impl<'a> Attempt<'a> {
             .ok_or_else(|| Stop::Unexpected("the run's record has no snapshot point".to_owned()))?;
         let reader = postgres::connect(&self.job.postgres).await?;
         let look = self.table.look().await;
+        // A request whose answer was lost has stored it already.
+        self.writer.raise_bound(version);
         let snapshot = Snapshot {
             client: &reader.client,
             look: look.clone(),
@@ -344,7 +346,7 @@ impl<'a> Attempt<'a> {
         let switch = if targets == [names.index.clone()] {
             None
         } else {
-            let at = catalog::wal_flush(&self.session.client).await?;
+            let at = catalog::mark(&self.session.client).await?;
             Some(AliasSwitch {
                 alias: names.alias.clone(),
                 from: targets,

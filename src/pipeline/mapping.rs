@@ -45,17 +45,29 @@ fn at(
                     added.insert(name.clone(), serde_json::json!({ "properties": inner }));
                 }
             }
-            _ if found["type"] != wanted["type"] => {
+            _ if kind(found) != kind(wanted) => {
                 return Err(Conflict {
                     path,
-                    found: found["type"].to_string(),
-                    wanted: wanted["type"].to_string(),
+                    found: kind(found),
+                    wanted: kind(wanted),
                 });
             }
             _ => {}
         }
     }
     Ok(added)
+}
+
+/// The type, with the length of a vector; Elasticsearch leaves out that an object is one.
+fn kind(field: &Value) -> String {
+    let kind = field
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("object");
+    match field.get("dims") {
+        Some(dims) => format!("{kind} with {dims} dimensions"),
+        None => kind.to_owned(),
+    }
 }
 
 fn properties(field: &Value) -> Option<&Map<String, Value>> {
@@ -84,6 +96,22 @@ mod tests {
     }
 
     #[test]
+    fn an_object_whose_type_is_left_out_is_an_object() {
+        let found = json!({"j": {"dynamic": "true", "enabled": false}});
+        assert_eq!(
+            added(found, json!({"j": {"type": "object", "enabled": false}})),
+            Ok(json!({}))
+        );
+    }
+
+    #[test]
+    fn a_vector_of_another_length_is_a_conflict() {
+        let vector = |dims| json!({"v": {"type": "dense_vector", "dims": dims}});
+        assert!(added(vector(3), vector(4)).is_err());
+        assert_eq!(added(vector(3), vector(3)), Ok(json!({})));
+    }
+
+    #[test]
     fn a_field_of_another_type_is_a_conflict() {
         let conflict = added(
             json!({"o": {"properties": {"x": {"type": "long"}}}}),
@@ -91,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             conflict.unwrap_err().to_string(),
-            "field \"o.x\" is mapped as \"long\", and the table's column now needs \"text\""
+            "field \"o.x\" is mapped as long, and the table's column now needs text"
         );
     }
 }

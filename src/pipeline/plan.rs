@@ -3,7 +3,7 @@
 //! be trusted stands here, and nowhere else.
 
 use crate::{
-    change::{Lsn, Windows},
+    change::Windows,
     elasticsearch::{Look, Phase, Run},
     postgres::{
         catalog::{KeyFacts, Publication, Server, Table, create_publication_sql},
@@ -272,7 +272,7 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
         });
     }
     if !same_index(facts, run) {
-        return Err(index_replaced(facts, acknowledged));
+        return Err(index_replaced(facts));
     }
     match run.phase {
         Phase::Snapshot if !same_table(facts, run) => Ok(Plan::Begin { drop_slot: true }),
@@ -344,7 +344,7 @@ fn same_table(facts: &Facts, run: &Run) -> bool {
     run.storage == facts.table.storage && run.relation_fingerprint == facts.fingerprint
 }
 
-fn index_replaced(facts: &Facts, acknowledged: Lsn) -> Stop {
+fn index_replaced(facts: &Facts) -> Stop {
     let state = match &facts.index {
         None => "gone".to_owned(),
         Some(index) => format!("another one of the same name (UUID {})", index.uuid),
@@ -352,7 +352,6 @@ fn index_replaced(facts: &Facts, acknowledged: Lsn) -> Stop {
     Stop::IndexReplaced {
         index: facts.names.index.clone(),
         state,
-        acknowledged: acknowledged.to_string(),
     }
 }
 

@@ -111,7 +111,7 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
 ///
 /// # Errors
 /// The table cannot be read, or none of the vectors seen has the length that is set.
-pub async fn try_sample(client: &Client, look: &Look) -> Result<(), Failure> {
+pub(super) async fn try_sample(client: &Client, look: &Look) -> Result<(), Failure> {
     const ROWS: u32 = 20;
     let rows = rows::sample(client, &look.query, ROWS).await?;
     for (column, wanted) in look.layout.vectors() {

@@ -127,15 +127,21 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
     })
 }
 
-/// How far WAL is flushed now.
+/// Writes a mark into the log, as a transaction of its own that changes no table, and returns its
+/// LSN. A stream that has come past it has come past everything before; without the mark, an idle
+/// server would say so only seconds later. Where the role may not, the LSN is the log's end.
 ///
 /// # Errors
 /// The query failed.
-pub async fn wal_flush(client: &Client) -> Result<Lsn, Error> {
-    let row = client
-        .query_one("SELECT pg_catalog.pg_current_wal_flush_lsn()", &[])
-        .await
-        .map_err(Error::doing("reading the WAL's end"))?;
+pub async fn mark(client: &Client) -> Result<Lsn, Error> {
+    let emit = "SELECT pg_catalog.pg_logical_emit_message(true, 'sync-es', '')";
+    let row = match client.query_one(emit, &[]).await {
+        Ok(row) => row,
+        Err(_) => client
+            .query_one("SELECT pg_catalog.pg_current_wal_flush_lsn()", &[])
+            .await
+            .map_err(Error::doing("reading the WAL's end"))?,
+    };
     let lsn: tokio_postgres::types::PgLsn = row.get(0);
     Ok(Lsn(lsn.into()))
 }
