@@ -183,10 +183,11 @@ impl Stop {
 }
 
 fn listed(preconditions: &[Precondition]) -> String {
-    preconditions
+    let lines: Vec<String> = preconditions
         .iter()
         .map(|one| format!("\n  - {}\n    {}", one.found, one.mend))
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ mod tests {
         }
         assert!(windows.count(1));
         windows.cut();
-        assert!(!windows.count(Windows::MAX_BYTES as usize - 1));
+        assert!(!windows.count(usize::try_from(Windows::MAX_BYTES).unwrap() - 1));
         assert!(windows.count(1));
         windows.cut();
         assert_eq!(

@@ -19,13 +19,13 @@ use crate::{
 
 /// How long Elasticsearch may take to answer a request. A bulk with vectors can take seconds; what
 /// takes longer than this is sent again.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Runs until the snapshot is done (`snapshot_only`) or until stopped.
 pub(super) async fn run(settings: &Settings, snapshot_only: bool) -> ExitCode {
     let ended = match shutdown_on_signals() {
         Ok(shutdown) => match job(settings, snapshot_only) {
-            Ok(job) => pipeline::run(&job, shutdown).await,
+            Ok(job) => Box::pin(pipeline::run(&job, shutdown)).await,
             Err(stop) => Err(stop),
         },
         Err(error) => Err(Stop::Unexpected(format!(

@@ -319,7 +319,7 @@ impl Writer {
         match self.dead_letters.clear(&mended).await {
             Ok(()) => self.dead_keys.remove(mended.iter().map(|(key, _)| key)),
             Err(error) => {
-                tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared")
+                tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared");
             }
         }
     }
@@ -463,7 +463,7 @@ impl DeadKeys {
         self.change(|keys| {
             removed.for_each(|key| {
                 keys.remove(key);
-            })
+            });
         });
     }
 

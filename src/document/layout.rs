@@ -89,7 +89,7 @@ impl Layout {
             match &node.content {
                 Content::Object(inner) => nodes.extend(inner),
                 Content::Column(leaf) => {
-                    found.extend(leaf.dimensions().map(|length| (leaf.column, length)))
+                    found.extend(leaf.dimensions().map(|length| (leaf.column, length)));
                 }
                 Content::GeoPoint { .. } => {}
             }

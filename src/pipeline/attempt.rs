@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{
     Failure, Shutdown,
-    failure::from_index,
     phases::{Job, Outcome},
     plan::{Facts, Mode, Plan, plan, preconditions},
     prepare,
@@ -34,6 +33,7 @@ pub(super) struct Attempt<'a> {
     table: Arc<CurrentTable>,
     elasticsearch: elasticsearch::Server,
     index: Index,
+    index_uuid: String,
     index_was_new: bool,
     writer: Arc<Writer>,
     counters: Arc<Counters>,
@@ -47,18 +47,14 @@ impl<'a> Attempt<'a> {
     /// A trouble that heals, or a named stop.
     pub(super) async fn carry_out(
         job: &'a Job,
-        session: &'a Arc<Session>,
+        session: &'a Session,
         record: &mut Option<Record>,
         shutdown: &mut Shutdown,
     ) -> Result<Outcome, Failure> {
         if !prepare::lead(job, &session.client, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
-        let elasticsearch = job.elasticsearch.ping().await?;
-        let runs = Runs::new(
-            &job.elasticsearch,
-            &format!("{}-sync-metadata", job.names.alias),
-        );
+        let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
         let stored = match record {
             Some(record) => Some(record.run.clone()),
             None => {
@@ -72,69 +68,67 @@ impl<'a> Attempt<'a> {
             return Err(Stop::Preconditions(unmet).into());
         }
         let plan = plan(&facts)?;
+        let table = prepare::table(job, &facts).await?;
         tracing::info!(
             ?plan,
             table = facts.table.quoted(),
             index = job.names.index,
             "planned"
         );
-
-        let publication = (job.mode == Mode::Continuous).then_some(job.names.publication.as_str());
-        let reader = Arc::new(postgres::connect(&job.postgres).await?);
-        let (server, described) = (facts.server.clone(), facts.table.clone());
-        let table = CurrentTable::new(
-            reader,
-            server,
-            described,
-            &job.names.key,
-            job.shape.clone(),
-            publication,
-        )
-        .await?;
-        let look = table.look().await;
-        prepare::try_sample(table.client(), &look).await?;
-
         // From here on things are changed.
-        if let Some(name) = publication.filter(|_| facts.publication.is_none()) {
-            catalog::create_publication(&session.client, name, &facts.table).await?;
-            tracing::info!(publication = name, "created the publication");
+        let (attempt, record) = Self::set_up(job, session, facts, table, (runs, record)).await?;
+        attempt.walk(plan, record, shutdown).await
+    }
+
+    /// Makes what is missing: publication, template, index, our own records.
+    async fn set_up<'r>(
+        job: &'a Job,
+        session: &'a Session,
+        facts: Facts,
+        table: CurrentTable,
+        (runs, record): (Runs, &'r mut Option<Record>),
+    ) -> Result<(Self, &'r mut Record), Failure> {
+        let names = &job.names;
+        if job.mode == Mode::Continuous && facts.publication.is_none() {
+            catalog::create_publication(&session.client, &names.publication, &facts.table).await?;
+            tracing::info!(publication = names.publication, "created the publication");
         }
+        let elasticsearch = job.elasticsearch.ping().await?;
+        let look = table.look().await;
         let (index, index_was_new) = prepare::index(job, &facts, &look, &elasticsearch).await?;
-        let uuid = index
+        let index_uuid = index
             .look()
-            .await
-            .map_err(from_index)?
+            .await?
             .map(|look| look.uuid)
             .unwrap_or_default();
-        if record.is_none() {
+        let record = if let Some(record) = record {
+            record
+        } else {
             runs.prepare().await?;
-            let (run_writer, _) = runs.take_over().await?;
-            *record = Some(Record::new(
-                run_writer,
-                prepare::run(job, &facts, &uuid, index_was_new),
-                job.retry,
-            ));
-        }
-        let Some(record) = record.as_mut() else {
-            return Err(Stop::Unexpected("no run record".to_owned()).into());
+            let (writer, _) = runs.take_over().await?;
+            let run = prepare::run(job, &facts, &index_uuid, index_was_new);
+            record.insert(Record::new(writer, run, job.retry))
         };
         let counters = Arc::new(Counters::default());
-        let writer = prepare::writer(job, &elasticsearch, &uuid, record, &counters).await?;
+        let writer = prepare::writer(job, &elasticsearch, &index_uuid, record, &counters).await?;
+        // Whatever is stored was given by a commit up to here.
         writer.raise_bound(Version(
             Version::of_commit(facts.server.wal_flush).0 + Windows::MAX_WINDOWS,
         ));
-        let attempt = Attempt {
+        let table = Arc::new(table);
+        let attempt = Self {
             job,
             session,
             facts,
-            table: Arc::new(table),
+            table,
             elasticsearch,
             index,
+            index_uuid,
             index_was_new,
             writer,
             counters,
         };
-        attempt.walk(plan, record, shutdown).await
+        Ok((attempt, record))
     }
 
     async fn walk(
@@ -235,6 +229,7 @@ impl<'a> Attempt<'a> {
         run.barrier_xmax = Some(slot::snapshot_xmax(&self.session.client).await?);
         run.storage.clone_from(&self.facts.table.storage);
         run.relation_fingerprint.clone_from(&self.facts.fingerprint);
+        run.index_uuid.clone_from(&self.index_uuid);
         run.index_was_new = self.index_was_new;
         (run.n_input_records, run.n_output_records) = (0, 0);
         Ok(())
@@ -255,7 +250,7 @@ impl<'a> Attempt<'a> {
             tracing::info!(
                 transaction = xmin,
                 "waiting for a transaction that was running when the snapshot's point was taken"
-            )
+            );
         };
         tokio::select! {
             biased;
@@ -340,9 +335,7 @@ impl<'a> Attempt<'a> {
 
     async fn tail(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
         let names = &self.job.names;
-        let targets = alias_targets(&self.job.elasticsearch, &names.alias)
-            .await
-            .map_err(from_index)?;
+        let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
         let switch = if targets == [names.index.clone()] {
             None
         } else {
@@ -375,18 +368,15 @@ impl<'a> Attempt<'a> {
     /// The end of a one-shot run.
     async fn finish(&self, record: &mut Record) -> Result<Outcome, Failure> {
         let names = &self.job.names;
-        let targets = alias_targets(&self.job.elasticsearch, &names.alias)
-            .await
-            .map_err(from_index)?;
+        let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
         swap_alias(
             &self.job.elasticsearch,
             &names.alias,
             &targets,
             &names.index,
         )
-        .await
-        .map_err(from_index)?;
-        self.index.refresh().await.map_err(from_index)?;
+        .await?;
+        self.index.refresh().await?;
         record.run.phase = Phase::Done;
         record.run.finished_at = Some(Timestamp::now());
         record.store().await?;

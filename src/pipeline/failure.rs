@@ -92,11 +92,12 @@ impl From<postgres::ResolveError> for Failure {
     }
 }
 
-/// What an index or a name in Elasticsearch answered.
-pub(super) fn from_index(error: elasticsearch::IndexError) -> Failure {
-    if error.heals() {
-        Failure::Heals(error.to_string())
-    } else {
-        Failure::Stop(Stop::Elasticsearch(error.to_string()))
+impl From<elasticsearch::IndexError> for Failure {
+    fn from(error: elasticsearch::IndexError) -> Self {
+        if error.heals() {
+            Self::Heals(error.to_string())
+        } else {
+            Self::Stop(Stop::Elasticsearch(error.to_string()))
+        }
     }
 }

@@ -80,6 +80,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "literals")]
     fn added(found: Value, wanted: Value) -> Result<Value, Conflict> {
         additions(found.as_object().unwrap(), wanted.as_object().unwrap()).map(Value::Object)
     }

@@ -4,7 +4,7 @@
 //! A trouble that heals ends the attempt, not the program: the next attempt looks at both ends
 //! anew and goes on from the stored position.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -73,6 +73,10 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// How long an attempt may take to end in order once the program is asked to end. Nothing is lost
+/// when it does not: what is not stored comes again.
+const GRACE: Duration = Duration::from_secs(25);
+
 /// Runs the job until it is done, the program is asked to end, or a stop.
 ///
 /// # Errors
@@ -91,10 +95,22 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
     let mut retries = 0;
     loop {
         let began = Instant::now();
-        let failure = match attempt(job, session.take(), &mut record, &mut shutdown).await {
+        let mut impatient = shutdown.clone();
+        let attempted = tokio::select! {
+            biased;
+            attempted = attempt(job, session.take(), &mut record, &mut shutdown) => attempted,
+            () = async { impatient.requested().await; tokio::time::sleep(GRACE).await } => {
+                tracing::warn!("ended without waiting any longer for what is in flight; it will come again");
+                return Ok(Outcome::Interrupted);
+            }
+        };
+        let failure = match attempted {
             Ok(outcome) => return Ok(outcome),
             Err(failure) => failure,
         };
+        if shutdown.is_requested() && !matches!(failure, Failure::Stop(_)) {
+            return Ok(Outcome::Interrupted);
+        }
         let trouble = match failure {
             Failure::Stop(stop) => {
                 note_stop(record.as_mut(), &stop).await;
@@ -139,13 +155,11 @@ async fn attempt(
         Some(session) => session,
         None => postgres::connect(&job.postgres).await?,
     };
-    let session = Arc::new(session);
-    let ended = session.clone();
     tokio::select! {
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,
         // The session holds the lock that says that this instance is the one that writes.
-        ended = ended.ended() => Err(Failure::Heals(ended.to_string())),
+        ended = session.ended() => Err(Failure::Heals(ended.to_string())),
     }
 }
 

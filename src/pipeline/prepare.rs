@@ -7,12 +7,11 @@ use tokio_postgres::Client;
 
 use super::{
     Failure, Shutdown,
-    failure::from_index,
     mapping::additions,
     phases::Job,
     plan::{Facts, Mode, Names},
     record::Record,
-    table::Look,
+    table::{CurrentTable, Look},
 };
 use crate::{
     change::{Row, Windows},
@@ -20,7 +19,7 @@ use crate::{
     document::{Layout, TemplateOptions, own_template, template},
     elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, put_template},
     postgres::{
-        Error,
+        self, Error,
         catalog::{self, TableColumn},
         rows, slot,
     },
@@ -80,12 +79,9 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
     } else {
         None
     };
-    let index = Index::new(&job.elasticsearch, &names.index)
-        .look()
-        .await
-        .map_err(from_index)?;
+    let index = Index::new(&job.elasticsearch, &names.index).look().await?;
     if let Some(index) = &index {
-        index.check_writes().map_err(from_index)?;
+        index.check_writes()?;
     }
     Ok(Facts {
         mode: job.mode,
@@ -106,12 +102,33 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
     })
 }
 
+/// The table as it is to be copied, tried on a few rows.
+///
+/// # Errors
+/// The table cannot be read, or its rows cannot become documents.
+pub(super) async fn table(job: &Job, facts: &Facts) -> Result<CurrentTable, Failure> {
+    let reader = Arc::new(postgres::connect(&job.postgres).await?);
+    let (server, table) = (facts.server.clone(), facts.table.clone());
+    let publication = (job.mode == Mode::Continuous).then_some(job.names.publication.as_str());
+    let table = CurrentTable::new(
+        reader,
+        server,
+        table,
+        &job.names.key,
+        job.shape.clone(),
+        publication,
+    )
+    .await?;
+    try_sample(table.client(), &*table.look().await).await?;
+    Ok(table)
+}
+
 /// Tries a few rows, before anything is changed: vectors of another length than their field's
 /// would all be refused.
 ///
 /// # Errors
 /// The table cannot be read, or none of the vectors seen has the length that is set.
-pub(super) async fn try_sample(client: &Client, look: &Look) -> Result<(), Failure> {
+async fn try_sample(client: &Client, look: &Look) -> Result<(), Failure> {
     const ROWS: u32 = 20;
     let rows = rows::sample(client, &look.query, ROWS).await?;
     for (column, wanted) in look.layout.vectors() {
@@ -121,7 +138,7 @@ pub(super) async fn try_sample(client: &Client, look: &Look) -> Result<(), Failu
             .collect();
         if let Some(found) = lengths
             .first()
-            .filter(|_| !lengths.iter().any(|&length| length == wanted as usize))
+            .filter(|_| !lengths.contains(&(wanted as usize)))
         {
             let column = &look.relation.columns[column].name;
             let told = format!(
@@ -177,14 +194,12 @@ pub(super) async fn index(
             .map_err(|error| Stop::Settings(error.to_string()))?,
         None => template(&look.layout, &options),
     };
-    put_template(&job.elasticsearch, &names.alias, &body)
-        .await
-        .map_err(from_index)?;
+    put_template(&job.elasticsearch, &names.alias, &body).await?;
     if facts.index.is_some() {
         extend_mapping(&index, &look.layout, job.own_template.is_none()).await?;
         return Ok((index, false));
     }
-    index.create(&meta(facts)).await.map_err(from_index)?;
+    index.create(&meta(facts)).await?;
     tracing::info!(index = names.index, "created the index");
     Ok((index, true))
 }
@@ -219,7 +234,7 @@ pub(super) async fn extend_mapping(
     layout: &Layout,
     strict: bool,
 ) -> Result<(), Failure> {
-    let Some(look) = index.look().await.map_err(from_index)? else {
+    let Some(look) = index.look().await? else {
         return Ok(());
     };
     let wanted = layout.properties();
@@ -237,7 +252,7 @@ pub(super) async fn extend_mapping(
             ?fields,
             "adding fields to the mapping: documents get them as their rows change"
         );
-        index.put_properties(&added).await.map_err(from_index)?;
+        index.put_properties(&added).await?;
     }
     Ok(())
 }
@@ -322,6 +337,12 @@ pub(super) async fn writer(
         options,
         counters.clone(),
     )))
+}
+
+/// Where run metadata is kept.
+#[must_use]
+pub(super) fn metadata_index(names: &Names) -> String {
+    format!("{}-sync-metadata", names.alias)
 }
 
 /// Where refused documents are kept.

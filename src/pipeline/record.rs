@@ -73,7 +73,7 @@ impl Record {
     pub(super) async fn store_if_possible(&mut self) -> Result<(), Failure> {
         match self.save().await.map_err(Failure::from) {
             Err(Failure::Heals(trouble)) => {
-                tracing::warn!(trouble, "run metadata could not be stored now")
+                tracing::warn!(trouble, "run metadata could not be stored now");
             }
             other => other?,
         }

@@ -126,6 +126,10 @@ impl Snapshot<'_> {
         progress.finish();
         tally.note(record, reached.borrow().as_ref());
         match result {
+            Ok(Ended::Interrupted) => {
+                record.store_if_possible().await?;
+                Ok(Ended::Interrupted)
+            }
             Ok(ended) => {
                 record.store().await?;
                 cursor.close().await?;

@@ -18,7 +18,6 @@ use tokio::{
 
 use super::{
     Failure, Shutdown,
-    failure::from_index,
     prepare::extend_mapping,
     record::{Record, STORE_INTERVAL},
     refill::{self, Missing, Refilled},
@@ -533,8 +532,7 @@ impl<'a> Keeper<'a> {
                 &switch.from,
                 self.tail.index.name(),
             )
-            .await
-            .map_err(from_index)?;
+            .await?;
             tracing::info!(
                 alias = switch.alias,
                 index = self.tail.index.name(),

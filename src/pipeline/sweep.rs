@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Failure, failure::from_index};
+use super::Failure;
 use crate::{
     change::{Action, Operation, Version},
     delivery::{Acknowledger, Delivery, Ticket, Write},
@@ -40,10 +40,9 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
         let mut documents = self
             .index
             .documents(self.distribution, Some(version))
-            .await
-            .map_err(from_index)?;
+            .await?;
         let mut swept = 0;
-        while let Some(page) = documents.next().await.map_err(from_index)? {
+        while let Some(page) = documents.next().await? {
             self.acknowledger.add(self.ticket, page.len() as u64);
             swept += page.len() as u64;
             for (key, _) in page {

@@ -27,6 +27,10 @@ pub struct Server {
 }
 
 /// The table to be copied.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts, each on its own, not states"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// `pg_class.oid`.

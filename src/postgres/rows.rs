@@ -198,11 +198,11 @@ pub async fn by_keys(client: &Client, query: &Query, keys: &[Key]) -> Result<Vec
         .map_err(doing())?;
     let mut packer = Packer::new(query.relation.clone());
     let mut rows = pin!(rows);
-    let mut packed = Vec::new();
+    let mut found = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(doing())? {
-        packed.push(packer.pack(&row));
+        found.push(packer.pack(&row));
     }
-    Ok(packed)
+    Ok(found)
 }
 
 /// A few rows, whichever the server finds first.

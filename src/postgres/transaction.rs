@@ -156,7 +156,7 @@ impl Assembler {
                 "a transaction begins inside another",
             ));
         }
-        if commit.0 % 8 != 0 {
+        if !commit.0.is_multiple_of(8) {
             return Err(TransactionError::Unaligned(commit));
         }
         self.open = Some(Open {
@@ -206,13 +206,13 @@ impl Assembler {
                 return Ok(Some(Step::Relation(relation)));
             }
             Message::Insert { relation, new } if ours(relation) => {
-                open.write(&known()?, bytes, None, new)?
+                open.write(&known()?, bytes, None, new)?;
             }
             Message::Update { relation, old, new } if ours(relation) => {
-                open.write(&known()?, bytes, old, new)?
+                open.write(&known()?, bytes, old, new)?;
             }
             Message::Delete { relation, old } if ours(relation) => {
-                open.delete(&known()?, bytes, old)?
+                open.delete(&known()?, bytes, old)?;
             }
             Message::Truncate { relations } if relations.contains(&table) => {
                 return open.truncate().map(Some);
