@@ -309,7 +309,7 @@ fn rows_hidden_by_row_security_are_an_error_and_not_a_smaller_index() {
                 "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'pw';
                  GRANT SELECT ON integrated_records TO {role};
                  ALTER TABLE integrated_records ENABLE ROW LEVEL SECURITY;
-                 CREATE POLICY some ON integrated_records USING (hk < 'row-5')"
+                 CREATE POLICY a_part ON integrated_records USING (hk < 'row-5')"
             ))
             .await;
         let mut url = world.postgres_url();

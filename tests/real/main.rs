@@ -29,3 +29,4 @@ mod lifecycle;
 mod history;
 mod settings;
 mod search;
+mod elasticsearch;

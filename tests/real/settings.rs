@@ -95,7 +95,7 @@ fn elasticsearch_number_of_shards_is_the_new_indexs_and_1_if_not_set() {
 #[test]
 fn es_client_batch_size_is_the_documents_of_a_bulk_request_and_100_if_not_set() {
     in_world(async |world| {
-        add_rows(world, 200).await;
+        add_rows(world, 2_000).await;
         let proxy = Proxy::start(world).await;
         let run = world
             .sync_es(ONE_SHOT)
@@ -106,18 +106,12 @@ fn es_client_batch_size_is_the_documents_of_a_bulk_request_and_100_if_not_set() 
             .await
             .succeeded();
         let small = proxy.documents();
-        assert!(small.iter().all(|documents| *documents <= 10), "{small:?}");
-        assert_eq!(
-            small.iter().filter(|documents| **documents == 10).count(),
-            20,
-            "{small:?}"
-        );
+        assert_eq!(small.iter().max(), Some(&10), "{small:?}");
         world
             .execute("SELECT pg_logical_emit_message(true, 'next', 'a higher LSN')")
             .await;
         run.output().await.succeeded();
         let both = proxy.documents();
-        assert!(both[small.len()..].contains(&100), "{both:?}");
         assert_eq!(both.iter().max(), Some(&100), "{both:?}");
     });
 }
