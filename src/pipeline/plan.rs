@@ -375,3 +375,7 @@ fn foreign_slot(facts: &Facts, why: &str) -> Stop {
         why: why.to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
