@@ -320,7 +320,7 @@ fn every_run_needs_a_table_with_a_usable_key() {
         ),
         (
             |facts| facts.key.unique_index = None,
-            r#""public"."integrated_records" has no unique index on "hk" alone"#,
+            r#""public"."integrated_records" has no unique index on "hk" alone that is valid, unconditional and not deferrable"#,
             r#"ALTER TABLE "public"."integrated_records" ADD PRIMARY KEY ("hk")"#,
         ),
     ];
