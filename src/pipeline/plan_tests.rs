@@ -188,7 +188,8 @@ fn an_index_that_is_gone_or_made_anew_is_a_stop() {
 
 #[test]
 fn an_index_of_somebody_else_or_of_something_else_is_never_written() {
-    let cases: [(&str, fn(&mut Meta)); 3] = [
+    type OtherMeta = (&'static str, fn(&mut Meta));
+    let cases: [OtherMeta; 3] = [
         (
             "was made from table public.integrated_records with oid 17000, not 16401",
             |meta| meta.relation.oid = 17_000,
