@@ -4,6 +4,7 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::{
+    change::Lsn,
     elasticsearch::{Meta, RelationName, Response},
     postgres::catalog::{PublishedTable, TableColumn},
 };
@@ -175,7 +176,7 @@ fn an_index_that_is_gone_or_made_anew_is_a_stop() {
         facts.index = None;
         assert_eq!(
             stopped(&facts).to_string(),
-            "index \"integrated_records_v1\" is gone, but its position is stored up to 0/200: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+            "index \"integrated_records_v1\" is gone, and the stored position belongs to the one that was: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
         );
         facts.index = Some(index("another", Some(meta())));
         let stop = stopped(&facts);
