@@ -4,7 +4,6 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::{
-    change::Lsn,
     elasticsearch::{Meta, RelationName, Response},
     postgres::catalog::{PublishedTable, TableColumn},
 };
@@ -100,6 +99,28 @@ fn a_slot_that_no_run_knows_is_left_alone() {
     let mut facts = at(Phase::Stream);
     facts.run = None;
     foreign_slot_because(&facts, "no run into this index knows it");
+}
+
+#[test]
+fn a_slot_that_the_run_did_not_make_is_neither_streamed_nor_dropped() {
+    for phase in [Phase::Preparing, Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        "of_somebody_else".clone_into(&mut facts.names.slot);
+        foreign_slot_because(&facts, "the run into this index has another one");
+    }
+}
+
+#[test]
+fn a_server_whose_wal_ends_before_what_it_has_sent_was_set_back() {
+    for phase in [Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        facts.server.wal_flush = Lsn(ACKNOWLEDGED.0 - 1);
+        slot_of(&mut facts).confirmed_flush = Some(CONSISTENT_POINT);
+        let stop = stopped(&facts);
+        assert!(matches!(stop, Stop::OtherDatabase { .. }), "{stop}");
+        facts.server.wal_flush = ACKNOWLEDGED;
+        plan(&facts).unwrap();
+    }
 }
 
 #[test]
