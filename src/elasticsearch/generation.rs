@@ -81,7 +81,7 @@ pub(super) fn meta_of(meta: &Meta) -> Map<String, Value> {
 
 impl Look {
     /// The answer to `GET /name?flat_settings=true`.
-    pub(super) fn read(answer: &Response, name: &str) -> Result<Self, IndexError> {
+    pub(crate) fn read(answer: &Response, name: &str) -> Result<Self, IndexError> {
         let found: BTreeMap<String, Found> = answer.json()?;
         match found.into_iter().next() {
             Some((index, found)) if index == name => found.into_look(index),

@@ -3,7 +3,7 @@
 //! be trusted stands here, and nowhere else.
 
 use crate::{
-    change::Windows,
+    change::{Lsn, Windows},
     elasticsearch::{Look, Phase, Run},
     postgres::{
         catalog::{KeyFacts, Publication, Server, Table, create_publication_sql},
@@ -226,7 +226,7 @@ pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
         }
         (Mode::OneShot, _) => Ok(Plan::Begin { drop_slot: false }),
         (Mode::Continuous, Some(run)) if run.phase == Phase::Preparing => {
-            own_slot(facts)?;
+            own_slot(facts, run)?;
             Ok(Plan::Begin {
                 drop_slot: facts.slot.is_some(),
             })
@@ -246,7 +246,8 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
         .or(run.consistent_point)
         .unwrap_or_default();
     same_cluster(facts, &run.system_identifier, run.timeline)?;
-    own_slot(facts)?;
+    same_history(facts, acknowledged)?;
+    own_slot(facts, run)?;
     let slot = facts.names.slot.clone();
     let lost = |state: String| {
         Err(Stop::SlotLost {
@@ -331,6 +332,18 @@ fn same_cluster(facts: &Facts, system_identifier: &str, timeline: u32) -> Result
     })
 }
 
+/// Only flushed WAL is streamed, so a server whose WAL ends before what it has sent was set back.
+fn same_history(facts: &Facts, acknowledged: Lsn) -> Result<(), Stop> {
+    let end = facts.server.wal_flush;
+    if acknowledged <= end {
+        return Ok(());
+    }
+    Err(Stop::OtherDatabase {
+        expected: format!("a cluster that has sent its WAL up to {acknowledged}"),
+        found: format!("set back to {end}, by a restored backup or a lost disk"),
+    })
+}
+
 fn same_index(facts: &Facts, run: &Run) -> bool {
     facts
         .index
@@ -355,11 +368,18 @@ fn index_replaced(facts: &Facts) -> Stop {
     }
 }
 
-/// The slot must be one that pgoutput of this database can be streamed from.
-fn own_slot(facts: &Facts) -> Result<(), Stop> {
+/// The slot must be the one that the run made, and one that pgoutput of this database can be
+/// streamed from. Another's would lose its changes to us, or be dropped.
+fn own_slot(facts: &Facts, run: &Run) -> Result<(), Stop> {
     let Some(slot) = &facts.slot else {
         return Ok(());
     };
+    if run.slot.as_ref() != Some(&facts.names.slot) {
+        return Err(foreign_slot(
+            facts,
+            "the run into this index has another one",
+        ));
+    }
     if slot.plugin.as_deref() != Some("pgoutput") {
         return Err(foreign_slot(facts, "it is not a logical slot of pgoutput"));
     }
@@ -375,3 +395,7 @@ fn foreign_slot(facts: &Facts, why: &str) -> Stop {
         why: why.to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,636 @@
+//! Every rule about when a position may be trusted, and every precondition with what mends it.
+
+use serde_json::{Map, json};
+
+use super::*;
+use crate::{
+    elasticsearch::{Meta, RelationName, Response},
+    postgres::catalog::{PublishedTable, TableColumn},
+};
+
+const INDEX: &str = "integrated_records_v1";
+const UUID: &str = "0OmasNCtSgCARt2xGW6SDA";
+const CONSISTENT_POINT: Lsn = Lsn(0x100);
+const ACKNOWLEDGED: Lsn = Lsn(0x200);
+
+#[test]
+fn what_was_never_synchronized_begins_with_a_slot_of_its_own() {
+    assert_eq!(planned(&new()), Plan::Begin { drop_slot: false });
+}
+
+#[test]
+fn an_index_without_a_run_or_a_slot_is_filled_anew() {
+    let mut facts = new();
+    facts.index = Some(index(UUID, Some(meta())));
+    assert_eq!(planned(&facts), Plan::Begin { drop_slot: false });
+}
+
+#[test]
+fn an_unfinished_snapshot_resumes() {
+    assert_eq!(planned(&at(Phase::Snapshot)), Plan::Resume);
+}
+
+#[test]
+fn a_finished_snapshot_goes_on_with_the_stream() {
+    assert_eq!(planned(&at(Phase::Stream)), Plan::Tail);
+}
+
+#[test]
+fn a_slot_that_lags_behind_what_is_stored_is_streamed_again() {
+    let mut facts = at(Phase::Stream);
+    slot_of(&mut facts).confirmed_flush = Some(CONSISTENT_POINT);
+    assert_eq!(planned(&facts), Plan::Tail);
+}
+
+#[test]
+fn a_rewrite_or_other_columns_after_the_snapshot_are_the_streams_matter() {
+    let mut facts = at(Phase::Stream);
+    facts.table.storage = "rewritten".to_owned();
+    facts.fingerprint = "other columns".to_owned();
+    assert_eq!(planned(&facts), Plan::Tail);
+}
+
+#[test]
+fn a_table_rewritten_during_its_snapshot_begins_anew_with_another_slot() {
+    let mut facts = at(Phase::Snapshot);
+    facts.table.storage = "rewritten".to_owned();
+    assert_eq!(planned(&facts), Plan::Begin { drop_slot: true });
+}
+
+#[test]
+fn a_table_of_other_columns_during_its_snapshot_begins_anew_with_another_slot() {
+    let mut facts = at(Phase::Snapshot);
+    facts.fingerprint = "other columns".to_owned();
+    assert_eq!(planned(&facts), Plan::Begin { drop_slot: true });
+}
+
+#[test]
+fn a_run_that_ended_before_its_slot_begins_anew() {
+    let mut facts = at(Phase::Preparing);
+    facts.slot = None;
+    assert_eq!(planned(&facts), Plan::Begin { drop_slot: false });
+}
+
+#[test]
+fn a_run_that_ended_between_its_slot_and_its_snapshot_drops_that_slot() {
+    assert_eq!(
+        planned(&at(Phase::Preparing)),
+        Plan::Begin { drop_slot: true }
+    );
+}
+
+#[test]
+fn a_slot_is_never_dropped_when_another_plugin_or_database_uses_it() {
+    for phase in [Phase::Preparing, Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        slot_of(&mut facts).plugin = Some("wal2json".to_owned());
+        foreign_slot_because(&facts, "it is not a logical slot of pgoutput");
+        slot_of(&mut facts).plugin = None;
+        foreign_slot_because(&facts, "it is not a logical slot of pgoutput");
+
+        let mut facts = at(phase);
+        slot_of(&mut facts).database = Some("other".to_owned());
+        foreign_slot_because(&facts, "it belongs to another database");
+    }
+}
+
+#[test]
+fn a_slot_that_no_run_knows_is_left_alone() {
+    let mut facts = at(Phase::Stream);
+    facts.run = None;
+    foreign_slot_because(&facts, "no run into this index knows it");
+}
+
+#[test]
+fn a_slot_that_the_run_did_not_make_is_neither_streamed_nor_dropped() {
+    for phase in [Phase::Preparing, Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        "of_somebody_else".clone_into(&mut facts.names.slot);
+        foreign_slot_because(&facts, "the run into this index has another one");
+    }
+}
+
+#[test]
+fn a_server_whose_wal_ends_before_what_it_has_sent_was_set_back() {
+    for phase in [Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        facts.server.wal_flush = Lsn(ACKNOWLEDGED.0 - 1);
+        slot_of(&mut facts).confirmed_flush = Some(CONSISTENT_POINT);
+        let stop = stopped(&facts);
+        assert!(matches!(stop, Stop::OtherDatabase { .. }), "{stop}");
+        facts.server.wal_flush = ACKNOWLEDGED;
+        plan(&facts).unwrap();
+    }
+}
+
+#[test]
+fn a_slot_that_is_gone_is_a_stop_and_not_a_new_slot() {
+    for phase in [Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        facts.slot = None;
+        let stop = stopped(&facts);
+        assert!(
+            matches!(&stop, Stop::SlotLost { state, acknowledged: ACKNOWLEDGED, .. } if state == "gone"),
+            "{stop}"
+        );
+    }
+}
+
+#[test]
+fn a_slot_whose_wal_is_gone_is_a_stop_that_names_the_setting() {
+    let mut facts = at(Phase::Stream);
+    slot_of(&mut facts).wal_status = Some("lost".to_owned());
+    let stop = stopped(&facts);
+    assert!(
+        matches!(&stop, Stop::SlotLost { state, .. } if state.contains("max_slot_wal_keep_size")),
+        "{stop}"
+    );
+}
+
+#[test]
+fn a_slot_whose_wal_is_in_danger_is_still_used() {
+    for status in ["reserved", "extended", "unreserved"] {
+        let mut facts = at(Phase::Stream);
+        slot_of(&mut facts).wal_status = Some(status.to_owned());
+        assert_eq!(planned(&facts), Plan::Tail);
+    }
+}
+
+#[test]
+fn a_slot_confirmed_past_what_is_stored_is_a_stop() {
+    for phase in [Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        let confirmed = Lsn(ACKNOWLEDGED.0 + 1);
+        slot_of(&mut facts).confirmed_flush = Some(confirmed);
+        let stop = stopped(&facts);
+        assert!(
+            matches!(&stop, Stop::SlotAhead { confirmed: found, acknowledged: ACKNOWLEDGED, .. } if *found == confirmed),
+            "{stop}"
+        );
+    }
+}
+
+#[test]
+fn before_anything_is_acknowledged_the_position_is_the_consistent_point() {
+    let mut facts = at(Phase::Snapshot);
+    run_of(&mut facts).acknowledged_lsn = None;
+    slot_of(&mut facts).confirmed_flush = Some(CONSISTENT_POINT);
+    assert_eq!(planned(&facts), Plan::Resume);
+    slot_of(&mut facts).confirmed_flush = Some(ACKNOWLEDGED);
+    let stop = stopped(&facts);
+    assert!(
+        matches!(
+            &stop,
+            Stop::SlotAhead {
+                acknowledged: CONSISTENT_POINT,
+                ..
+            }
+        ),
+        "{stop}"
+    );
+}
+
+#[test]
+fn an_index_that_is_gone_or_made_anew_is_a_stop() {
+    for phase in [Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        facts.index = None;
+        assert_eq!(
+            stopped(&facts).to_string(),
+            "index \"integrated_records_v1\" is gone, and the stored position belongs to the one that was: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        );
+        facts.index = Some(index("another", Some(meta())));
+        let stop = stopped(&facts);
+        assert!(
+            matches!(&stop, Stop::IndexReplaced { state, .. } if state == "another one of the same name (UUID another)"),
+            "{stop}"
+        );
+    }
+}
+
+#[test]
+fn an_index_of_somebody_else_or_of_something_else_is_never_written() {
+    type OtherMeta = (&'static str, fn(&mut Meta));
+    let cases: [OtherMeta; 3] = [
+        (
+            "was made from table public.integrated_records with oid 17000, not 16401",
+            |meta| meta.relation.oid = 17_000,
+        ),
+        ("was made with key column \"id\", not \"hk\"", |meta| {
+            "id".clone_into(&mut meta.key_column);
+        }),
+        ("was made with version scheme \"0\", not", |meta| {
+            "0".clone_into(&mut meta.version_scheme);
+        }),
+    ];
+    for base in [new as fn() -> Facts, || at(Phase::Stream), one_shot] {
+        let mut facts = base();
+        facts.index = Some(index(UUID, None));
+        foreign_index_because(&facts, "was not made by sync-es");
+        for (why, change) in cases {
+            let mut meta = meta();
+            change(&mut meta);
+            facts.index = Some(index(UUID, Some(meta)));
+            foreign_index_because(&facts, why);
+        }
+    }
+}
+
+#[test]
+fn positions_of_another_cluster_or_timeline_say_nothing() {
+    let changes: [fn(&mut Server); 2] = [
+        |server| "42".clone_into(&mut server.system_identifier),
+        |server| server.timeline += 1,
+    ];
+    for change in changes {
+        for base in [
+            || at(Phase::Stream),
+            || at(Phase::Snapshot),
+            || one_shot_at(Phase::Snapshot),
+        ] {
+            let mut facts: Facts = base();
+            change(&mut facts.server);
+            let stop = stopped(&facts);
+            assert!(matches!(stop, Stop::OtherDatabase { .. }), "{stop}");
+        }
+    }
+}
+
+#[test]
+fn the_run_is_compared_with_the_cluster_even_when_the_index_is_gone() {
+    let mut facts = at(Phase::Stream);
+    facts.index = None;
+    facts.server.timeline = 2;
+    assert_eq!(
+        stopped(&facts).to_string(),
+        "the index was made from cluster 7301 on timeline 1, but PostgreSQL is cluster 7301 on timeline 2: LSNs of one say nothing of the other. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+    );
+}
+
+#[test]
+fn a_one_shot_run_resumes_its_unfinished_snapshot() {
+    assert_eq!(planned(&one_shot_at(Phase::Snapshot)), Plan::Resume);
+}
+
+#[test]
+fn a_one_shot_run_after_a_finished_one_reads_the_table_again() {
+    for phase in [Phase::Sweep, Phase::Done] {
+        assert_eq!(
+            planned(&one_shot_at(phase)),
+            Plan::Begin { drop_slot: false }
+        );
+    }
+    assert_eq!(planned(&one_shot()), Plan::Begin { drop_slot: false });
+}
+
+#[test]
+fn a_one_shot_run_begins_anew_when_table_or_index_are_not_what_they_were() {
+    let changes: [fn(&mut Facts); 4] = [
+        |facts| "rewritten".clone_into(&mut facts.table.storage),
+        |facts| "other columns".clone_into(&mut facts.fingerprint),
+        |facts| facts.index = None,
+        |facts| facts.index = Some(index("another", Some(meta()))),
+    ];
+    for change in changes {
+        let mut facts = one_shot_at(Phase::Snapshot);
+        change(&mut facts);
+        assert_eq!(planned(&facts), Plan::Begin { drop_slot: false });
+    }
+}
+
+#[test]
+fn nothing_has_to_be_mended_for_a_healthy_table() {
+    assert_eq!(preconditions(&new()), []);
+    assert_eq!(preconditions(&at(Phase::Stream)), []);
+    assert_eq!(preconditions(&one_shot()), []);
+}
+
+/// A change of the healthy facts, what is found then, and what mends it.
+type Case = (fn(&mut Facts), &'static str, &'static str);
+
+#[test]
+fn every_run_needs_a_table_with_a_usable_key() {
+    let cases: [Case; 7] = [
+        (
+            |facts| facts.server.version = 130_014,
+            "PostgreSQL 13 is older than 14",
+            "upgrade PostgreSQL",
+        ),
+        (
+            |facts| facts.table.is_table = false,
+            r#""public"."integrated_records" is not an ordinary or partitioned table"#,
+            "name a table in POSTGRES_TABLE",
+        ),
+        (
+            |facts| facts.table.may_select = false,
+            r#"the role may not read "public"."integrated_records""#,
+            r#"GRANT SELECT ON "public"."integrated_records" TO CURRENT_ROLE;  -- as its owner, naming the role"#,
+        ),
+        (
+            |facts| facts.table.row_security = true,
+            r#"row security hides rows of "public"."integrated_records" from the role"#,
+            "ALTER ROLE … BYPASSRLS;  -- for the role that sync-es connects as",
+        ),
+        (
+            |facts| "id".clone_into(&mut facts.names.key),
+            r#""public"."integrated_records" has no column "id" (or it is generated)"#,
+            "name the key column in POSTGRES_KEY_COLUMN",
+        ),
+        (
+            |facts| facts.table.columns[0].not_null = false,
+            r#"key column "hk" of "public"."integrated_records" may be NULL"#,
+            r#"ALTER TABLE "public"."integrated_records" ALTER COLUMN "hk" SET NOT NULL"#,
+        ),
+        (
+            |facts| facts.key.unique_index = None,
+            r#""public"."integrated_records" has no unique index on "hk" alone that is valid, unconditional and not deferrable"#,
+            r#"ALTER TABLE "public"."integrated_records" ADD PRIMARY KEY ("hk")"#,
+        ),
+    ];
+    for case in cases {
+        only_that_is_unmet(new(), &case);
+        only_that_is_unmet(one_shot(), &case);
+    }
+}
+
+#[test]
+fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
+    let cases: [Case; 4] = [
+        (
+            |facts| facts.server.in_recovery = true,
+            "PostgreSQL is a standby",
+            "connect to the primary (target_session_attrs=read-write)",
+        ),
+        (
+            |facts| "replica".clone_into(&mut facts.server.wal_level),
+            "wal_level is replica",
+            "ALTER SYSTEM SET wal_level = logical;  -- and restart PostgreSQL; or run with --snapshot-only",
+        ),
+        (
+            |facts| facts.server.may_replicate = false,
+            "the role may not replicate",
+            "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as",
+        ),
+        (
+            |facts| facts.key.in_replica_identity = false,
+            r#"the replica identity of "public"."integrated_records" does not include the key "hk": deletes could not be told"#,
+            r#"ALTER TABLE "public"."integrated_records" REPLICA IDENTITY USING INDEX integrated_records_pkey"#,
+        ),
+    ];
+    for case in cases {
+        only_that_is_unmet(new(), &case);
+        let mut facts = one_shot();
+        case.0(&mut facts);
+        assert_eq!(preconditions(&facts), [], "a one-shot run needs none of it");
+    }
+}
+
+#[test]
+fn a_publication_that_exists_must_bring_every_change_of_the_table_with_its_key() {
+    let cases: [Case; 3] = [
+        (
+            |facts| publication_of(facts).table = None,
+            r#"publication "sync_es_integrated_records" does not publish "public"."integrated_records" under its own name"#,
+            r#"ALTER PUBLICATION "sync_es_integrated_records" ADD TABLE "public"."integrated_records";  -- for a partitioned table also: SET (publish_via_partition_root = true)"#,
+        ),
+        (
+            |facts| publication_of(facts).all_operations = false,
+            r#"publication "sync_es_integrated_records" does not publish all of insert, update, delete and truncate"#,
+            r#"ALTER PUBLICATION "sync_es_integrated_records" SET (publish = 'insert, update, delete, truncate')"#,
+        ),
+        (
+            |facts| {
+                publication_of(facts).table = Some(PublishedTable {
+                    columns: Some(vec!["name".to_owned()]),
+                    row_filter: None,
+                });
+            },
+            r#"publication "sync_es_integrated_records" leaves out the key "hk""#,
+            r#"DROP PUBLICATION "sync_es_integrated_records"; CREATE PUBLICATION "sync_es_integrated_records" FOR TABLE "public"."integrated_records" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"#,
+        ),
+    ];
+    for case in cases {
+        only_that_is_unmet(at(Phase::Stream), &case);
+    }
+}
+
+#[test]
+fn all_that_is_unmet_is_told_at_once() {
+    let mut facts = new();
+    facts.server.in_recovery = true;
+    facts.table.may_select = false;
+    facts.key.unique_index = None;
+    assert_eq!(preconditions(&facts).len(), 3);
+}
+
+#[track_caller]
+fn planned(facts: &Facts) -> Plan {
+    plan(facts).unwrap()
+}
+
+#[track_caller]
+fn stopped(facts: &Facts) -> Stop {
+    plan(facts).unwrap_err()
+}
+
+#[track_caller]
+fn foreign_slot_because(facts: &Facts, wanted: &str) {
+    let stop = stopped(facts);
+    assert!(
+        matches!(&stop, Stop::ForeignSlot { why, .. } if why == wanted),
+        "{stop}"
+    );
+}
+
+#[track_caller]
+fn foreign_index_because(facts: &Facts, wanted: &str) {
+    let stop = stopped(facts);
+    assert!(
+        matches!(&stop, Stop::ForeignIndex { why, .. } if why.starts_with(wanted)),
+        "{stop}"
+    );
+}
+
+#[track_caller]
+fn only_that_is_unmet(mut facts: Facts, (change, found, mend): &Case) {
+    change(&mut facts);
+    let wanted = Precondition {
+        found: (*found).to_owned(),
+        mend: (*mend).to_owned(),
+    };
+    assert_eq!(preconditions(&facts), [wanted]);
+}
+
+/// A healthy table, and nothing made of it yet.
+fn new() -> Facts {
+    let text = |name: &str, not_null| TableColumn {
+        name: name.to_owned(),
+        type_oid: 25,
+        type_name: "text".to_owned(),
+        not_null,
+    };
+    Facts {
+        mode: Mode::Continuous,
+        names: Names {
+            key: "hk".to_owned(),
+            publication: "sync_es_integrated_records".to_owned(),
+            slot: "sync_es_integrated_records".to_owned(),
+            index: INDEX.to_owned(),
+            alias: "integrated_records".to_owned(),
+        },
+        database: "records".to_owned(),
+        server: Server {
+            version: 150_018,
+            system_identifier: "7301".to_owned(),
+            timeline: 1,
+            wal_level: "logical".to_owned(),
+            in_recovery: false,
+            may_replicate: true,
+            wal_flush: Lsn(0x1000),
+        },
+        table: Table {
+            oid: 16_401,
+            schema: "public".to_owned(),
+            name: "integrated_records".to_owned(),
+            partitioned: false,
+            columns: vec![text("hk", true), text("name", false)],
+            is_table: true,
+            may_select: true,
+            row_security: false,
+            estimated_rows: None,
+            storage: "file 1".to_owned(),
+        },
+        fingerprint: "hk text, name text".to_owned(),
+        key: KeyFacts {
+            unique_index: Some("integrated_records_pkey".to_owned()),
+            in_replica_identity: true,
+        },
+        publication: None,
+        slot: None,
+        index: None,
+        run: None,
+    }
+}
+
+/// As a run that streams leaves it behind in `phase`.
+fn at(phase: Phase) -> Facts {
+    let mut facts = new();
+    facts.publication = Some(Publication {
+        all_operations: true,
+        via_root: true,
+        table: Some(PublishedTable {
+            columns: None,
+            row_filter: None,
+        }),
+    });
+    facts.slot = Some(Slot {
+        plugin: Some("pgoutput".to_owned()),
+        database: Some("records".to_owned()),
+        active_pid: None,
+        confirmed_flush: Some(ACKNOWLEDGED),
+        wal_status: Some("reserved".to_owned()),
+    });
+    facts.index = Some(index(UUID, Some(meta())));
+    facts.run = Some(run(&facts, phase));
+    facts
+}
+
+/// A one-shot run, and nothing made yet.
+fn one_shot() -> Facts {
+    Facts {
+        mode: Mode::OneShot,
+        ..new()
+    }
+}
+
+/// As a one-shot run leaves it behind in `phase`.
+fn one_shot_at(phase: Phase) -> Facts {
+    let mut facts = one_shot();
+    facts.index = Some(index(UUID, Some(meta())));
+    let run = run(&facts, phase);
+    facts.run = Some(Run {
+        slot: None,
+        consistent_point: None,
+        acknowledged_lsn: None,
+        ..run
+    });
+    facts
+}
+
+fn slot_of(facts: &mut Facts) -> &mut Slot {
+    facts.slot.as_mut().unwrap()
+}
+
+fn run_of(facts: &mut Facts) -> &mut Run {
+    facts.run.as_mut().unwrap()
+}
+
+fn publication_of(facts: &mut Facts) -> &mut Publication {
+    facts.publication.as_mut().unwrap()
+}
+
+/// An index as Elasticsearch shows it.
+fn index(uuid: &str, meta: Option<Meta>) -> Look {
+    let meta = meta.map_or(json!({}), |meta| json!({ "sync_es": meta }));
+    let answer = json!({ INDEX: {
+        "mappings": { "_meta": meta },
+        "settings": { "index.uuid": uuid },
+    }});
+    let answer = Response {
+        status: 200,
+        body: answer.to_string().into(),
+    };
+    Look::read(&answer, INDEX).unwrap()
+}
+
+fn meta() -> Meta {
+    let facts = new();
+    Meta {
+        system_identifier: facts.server.system_identifier,
+        timeline: facts.server.timeline,
+        slot: Some(facts.names.slot),
+        consistent_point: None,
+        relation: RelationName {
+            schema: facts.table.schema,
+            name: facts.table.name,
+            oid: facts.table.oid,
+        },
+        relation_fingerprint: facts.fingerprint,
+        key_column: facts.names.key,
+        version_scheme: Windows::SCHEME.to_owned(),
+        program_version: "0.1.0".to_owned(),
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn run(facts: &Facts, phase: Phase) -> Run {
+    Run {
+        number: 1,
+        phase,
+        input_postgres_table: facts.table.quoted(),
+        output_es_index: INDEX.to_owned(),
+        input_db_backend_config: Map::new(),
+        output_db_backend_config: Map::new(),
+        n_input_records: 500,
+        n_output_records: 500,
+        last_synced_item: Some("k500".to_owned()),
+        sync_finished: phase == Phase::Stream || phase == Phase::Done,
+        slot: Some(facts.names.slot.clone()),
+        consistent_point: Some(CONSISTENT_POINT),
+        snapshot_point: Some(CONSISTENT_POINT),
+        barrier_xmax: Some(700),
+        acknowledged_lsn: Some(ACKNOWLEDGED),
+        system_identifier: facts.server.system_identifier.clone(),
+        timeline: facts.server.timeline,
+        index_uuid: UUID.to_owned(),
+        index_was_new: true,
+        relation_fingerprint: facts.fingerprint.clone(),
+        storage: facts.table.storage.clone(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        updated_at: jiff::Timestamp::UNIX_EPOCH,
+        finished_at: None,
+        error: None,
+        program_version: "0.1.0".to_owned(),
+        host: "h".to_owned(),
+    }
+}
