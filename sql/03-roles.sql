@@ -42,7 +42,8 @@ GRANT USAGE ON SCHEMA public TO sync_es;
 
 -- SELECT: the snapshot reads every row; the stream reads a row again when an update came without an
 -- out-of-line value. It covers the ACCESS SHARE lock under which the slot is created as well. No
--- INSERT, UPDATE, DELETE or TRUNCATE: sync-es writes nothing to PostgreSQL.
+-- INSERT, UPDATE, DELETE or TRUNCATE: sync-es writes to no table (only a mark into the log now and
+-- then, by pg_logical_emit_message, which every role may).
 --
 -- The catalog (columns, slots, publications, transaction ids, WAL positions) is open to every role,
 -- and creating the publication is the owner's (02-publication.sql).

@@ -6,11 +6,11 @@
 
 pub mod value;
 pub mod change;
+pub mod stop;
 pub mod postgres;
 pub mod document;
 pub mod elasticsearch;
 pub mod delivery;
-pub mod stop;
 pub mod observe;
 pub mod settings;
 pub mod pipeline;

@@ -2,34 +2,40 @@
 
 use std::process::ExitCode;
 
-use crate::{postgres, settings::Postgres, settings::Settings, stop::Stop};
+use crate::{
+    postgres::{self, slot},
+    settings::Postgres,
+    settings::Settings,
+    stop::Stop,
+};
 
-/// Drops the slot of these settings.
+/// Drops the slot of these settings. One that is not there is as good as dropped: several stops
+/// name this command as a remedy, whatever state the slot is in.
 pub(super) async fn drop_slot(settings: &Settings) -> ExitCode {
+    let slot = &settings.postgres.slot;
     match dropped(&settings.postgres).await {
-        Ok(()) => {
-            tracing::info!(slot = settings.postgres.slot, "slot dropped");
-            ExitCode::SUCCESS
-        }
+        Ok(true) => tracing::info!(slot, "slot dropped"),
+        Ok(false) => tracing::info!(slot, "there is no such slot"),
         Err(stop) => {
             tracing::error!(exit_code = stop.exit_code(), "{stop}");
-            ExitCode::from(stop.exit_code())
+            return ExitCode::from(stop.exit_code());
         }
     }
+    ExitCode::SUCCESS
 }
 
-async fn dropped(settings: &Postgres) -> Result<(), Stop> {
+async fn dropped(settings: &Postgres) -> Result<bool, Stop> {
+    let trouble = |error: &dyn std::fmt::Display| Stop::Postgres(error.to_string());
     let session = postgres::connect(&settings.connection)
         .await
-        .map_err(|error| Stop::Postgres(error.to_string()))?;
-    session
-        .client
-        .execute("SELECT pg_drop_replication_slot($1)", &[&settings.slot])
+        .map_err(|error| trouble(&error))?;
+    let found = slot::look(&session.client, &settings.slot)
         .await
-        .map_err(|error| {
-            let answer = error.as_db_error().map(ToString::to_string);
-            let answer = answer.unwrap_or_else(|| error.to_string());
-            Stop::Postgres(format!("slot {} was not dropped: {answer}", settings.slot))
-        })?;
-    Ok(())
+        .map_err(|error| trouble(&error))?;
+    if found.is_some() {
+        slot::drop_slot(&session.client, &settings.slot)
+            .await
+            .map_err(|error| trouble(&error))?;
+    }
+    Ok(found.is_some())
 }

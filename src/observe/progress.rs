@@ -63,11 +63,16 @@ impl Progress {
         }
     }
 
-    /// Ends: all rows have been counted. Takes the bar away and leaves a line.
-    pub fn finish(self) {
+    /// Ends: all rows have been counted, or, with `complete` false, not yet. Takes the bar away and
+    /// leaves a line.
+    pub fn finish(self, complete: bool) {
         self.bar.finish_and_clear();
-        self.bar.set_length(self.bar.position());
-        self.log("snapshot has reached the end of the table");
+        if complete {
+            self.bar.set_length(self.bar.position());
+            self.log("snapshot has reached the end of the table");
+        } else {
+            self.log("snapshot has not reached the end of the table");
+        }
     }
 
     fn log(&self, message: &str) {

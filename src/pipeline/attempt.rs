@@ -142,7 +142,15 @@ impl<'a> Attempt<'a> {
                 self.begin(drop_slot, record, shutdown).await?
             }
             (Mode::OneShot, Plan::Begin { .. }) => self.begin_one_shot(record, shutdown).await?,
-            (_, Plan::Resume) => self.resume(record, shutdown).await?,
+            (mode, Plan::Resume) => {
+                let ended = self.resume(record, shutdown).await?;
+                if mode == Mode::OneShot {
+                    tracing::info!(
+                        "this run went on with an earlier one: run again to renew the rows that were copied then"
+                    );
+                }
+                ended
+            }
             (_, Plan::Tail) => Ended::Complete,
         };
         if ended == Ended::Interrupted {
@@ -365,18 +373,16 @@ impl<'a> Attempt<'a> {
             .map(|_| Outcome::Interrupted)
     }
 
-    /// The end of a one-shot run.
+    /// The end of a one-shot run. A trouble is waited for here: another attempt would copy all again.
     async fn finish(&self, record: &mut Record) -> Result<Outcome, Failure> {
         let names = &self.job.names;
-        let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
-        swap_alias(
-            &self.job.elasticsearch,
-            &names.alias,
-            &targets,
-            &names.index,
-        )
-        .await?;
-        self.index.refresh().await?;
+        let mut attempt = 0;
+        while let Err(failure) = self.point_alias().await {
+            attempt += 1;
+            failure
+                .wait(self.job.retry, attempt, "pointing the alias to the index")
+                .await?;
+        }
         record.run.phase = Phase::Done;
         record.run.finished_at = Some(Timestamp::now());
         record.store().await?;
@@ -394,6 +400,13 @@ impl<'a> Attempt<'a> {
             .into()),
             None => Ok(Outcome::Complete),
         }
+    }
+
+    async fn point_alias(&self) -> Result<(), Failure> {
+        let (client, names) = (&self.job.elasticsearch, &self.job.names);
+        let targets = alias_targets(client, &names.alias).await?;
+        swap_alias(client, &names.alias, &targets, &names.index).await?;
+        Ok(self.index.refresh().await?)
     }
 
     fn endpoint(&self) -> postgres::Endpoint {

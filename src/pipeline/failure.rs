@@ -2,7 +2,7 @@
 //! position, or a named stop.
 
 use crate::{
-    delivery::LaneEnded,
+    delivery::{LaneEnded, Retry},
     elasticsearch,
     postgres::{self, ReplicationError, TransactionError},
     stop::Stop,
@@ -17,6 +17,35 @@ pub enum Failure {
     Heals(String),
     /// A lane has ended; its own result says why.
     Lane,
+}
+
+impl Failure {
+    /// Waits before retry number `attempt` (from 1) of `doing`, if the trouble is one that heals.
+    ///
+    /// # Errors
+    /// It does not heal, or the retries are used up.
+    pub(super) async fn wait(self, retry: Retry, attempt: u32, doing: &str) -> Result<(), Self> {
+        let Self::Heals(trouble) = self else {
+            return Err(self);
+        };
+        let Some(wait) = retry.wait(attempt) else {
+            let cause = format!("{doing}: {trouble}");
+            return Err(Stop::RetriesExhausted {
+                attempts: attempt,
+                cause,
+            }
+            .into());
+        };
+        tracing::warn!(
+            doing,
+            trouble,
+            attempt,
+            wait_seconds = wait.as_secs_f64(),
+            "trying again in a moment"
+        );
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
 }
 
 impl From<Stop> for Failure {

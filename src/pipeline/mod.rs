@@ -1,7 +1,9 @@
 //! The one room that knows both ends: what to do, in which order, and the two loops that do it.
 
 mod attempt;
+mod decoder;
 mod failure;
+mod keeper;
 mod mapping;
 mod phases;
 mod plan;

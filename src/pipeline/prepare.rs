@@ -20,7 +20,7 @@ use crate::{
     elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, put_template},
     postgres::{
         self, Error,
-        catalog::{self, TableColumn},
+        catalog::{self, Publication, Table},
         rows, slot,
     },
     stop::Stop,
@@ -74,11 +74,7 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
     let table = table.ok_or_else(|| Stop::Settings(format!("there is no table {schema:?}.{name:?} in this database: name it in POSTGRES_TABLE as schema.table")))?;
     let names = &job.names;
     let continuous = job.mode == Mode::Continuous;
-    let publication = if continuous {
-        catalog::publication(client, &server, &names.publication, &table).await?
-    } else {
-        None
-    };
+    let publication = catalog::publication(client, &server, &names.publication, &table).await?;
     let index = Index::new(&job.elasticsearch, &names.index).look().await?;
     if let Some(index) = &index {
         index.check_writes()?;
@@ -92,7 +88,7 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
             None
         },
         database: catalog::database(client).await?,
-        fingerprint: fingerprint(&table.columns),
+        fingerprint: fingerprint(&table, publication.as_ref()),
         names: names.clone(),
         server,
         table,
@@ -109,14 +105,13 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
 pub(super) async fn table(job: &Job, facts: &Facts) -> Result<CurrentTable, Failure> {
     let reader = Arc::new(postgres::connect(&job.postgres).await?);
     let (server, table) = (facts.server.clone(), facts.table.clone());
-    let publication = (job.mode == Mode::Continuous).then_some(job.names.publication.as_str());
     let table = CurrentTable::new(
         reader,
         server,
         table,
         &job.names.key,
         job.shape.clone(),
-        publication,
+        &job.names.publication,
     )
     .await?;
     try_sample(table.client(), &*table.look().await).await?;
@@ -159,10 +154,15 @@ fn vector_length(row: &Row, column: usize) -> Option<usize> {
     }
 }
 
-/// Columns with their types, as they are compared between runs.
-fn fingerprint(columns: &[TableColumn]) -> String {
-    let columns: Vec<String> = columns
+/// The published columns with their types, as they are compared between runs.
+fn fingerprint(table: &Table, publication: Option<&Publication>) -> String {
+    let published = publication.and_then(|publication| publication.table.as_ref());
+    let list = published.and_then(|published| published.columns.as_ref());
+    let columns = table
+        .columns
         .iter()
+        .filter(|column| list.is_none_or(|list| list.contains(&column.name)));
+    let columns: Vec<String> = columns
         .map(|column| format!("{:?} {}", column.name, column.type_name))
         .collect();
     columns.join(", ")

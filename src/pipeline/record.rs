@@ -34,31 +34,13 @@ impl Record {
     /// Another instance has written it, or it cannot be stored.
     pub(super) async fn store(&mut self) -> Result<(), Failure> {
         let mut attempt = 0;
-        loop {
-            let error = match self.save().await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let failure = Failure::from(error);
-            let Failure::Heals(trouble) = failure else {
-                return Err(failure);
-            };
+        while let Err(error) = self.save().await {
             attempt += 1;
-            let Some(wait) = self.retry.wait(attempt) else {
-                return Err(Stop::RetriesExhausted {
-                    attempts: attempt,
-                    cause: format!("storing run metadata: {trouble}"),
-                }
-                .into());
-            };
-            tracing::warn!(
-                trouble,
-                attempt,
-                wait_seconds = wait.as_secs_f64(),
-                "run metadata could not be stored, trying again"
-            );
-            tokio::time::sleep(wait).await;
+            Failure::from(error)
+                .wait(self.retry, attempt, "storing run metadata")
+                .await?;
         }
+        Ok(())
     }
 
     async fn save(&mut self) -> Result<(), RecordsError> {

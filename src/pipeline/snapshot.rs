@@ -123,7 +123,7 @@ impl Snapshot<'_> {
             Err(failure) => result.and(Err(failure)),
         };
         progress.advance(read.load(Ordering::Relaxed) - shown);
-        progress.finish();
+        progress.finish(matches!(result, Ok(Ended::Complete)));
         tally.note(record, reached.borrow().as_ref());
         match result {
             Ok(Ended::Interrupted) => {

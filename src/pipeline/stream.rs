@@ -5,10 +5,7 @@
 //! order, the *submitter* completes rows and hands them to the lanes, the *keeper* stores what is
 //! reached and only then lets it be confirmed. Memory between them is bounded in bytes.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tokio::{
     sync::{mpsc, watch},
@@ -18,19 +15,20 @@ use tokio::{
 
 use super::{
     Failure, Shutdown,
-    prepare::extend_mapping,
-    record::{Record, STORE_INTERVAL},
+    decoder::Decoder,
+    keeper::Keeper,
+    record::Record,
     refill::{self, Missing, Refilled},
     snapshot::{DRAIN, Ended, drain, lane_failure, prefer_stop},
     sweep::Sweep,
     table::CurrentTable,
 };
 use crate::{
-    change::{Action, Lsn, Operation, Relation, Version, Windows},
-    delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Write, Writer, wire_bytes},
+    change::{Action, Lsn, Operation, Version},
+    delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Write, Writer},
     document::Layout,
-    elasticsearch::{Client, Distribution, Index, swap_alias},
-    postgres::{Assembler, Endpoint, Frame, RelationMessage, Step, Stream},
+    elasticsearch::{Client, Distribution, Index},
+    postgres::{Endpoint, Stream},
     stop::Stop,
 };
 
@@ -92,7 +90,6 @@ impl Tail {
         tracing::info!(slot = self.slot, "streaming changes");
         let acknowledger = Acknowledger::<Lsn>::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
-        let delivery = Arc::new(delivery);
         let (items, queue) = mpsc::channel(QUEUE_LENGTH);
         let (confirm, confirmed) = watch::channel(None);
         let (stop_decoding, decoding_stopped) = watch::channel(false);
@@ -141,15 +138,17 @@ impl Tail {
 }
 
 /// What the tasks share.
-struct Shared {
-    tail: Tail,
-    acknowledger: Arc<Acknowledger<Lsn>>,
-    delivery: Arc<Delivery>,
+pub(super) struct Shared {
+    pub(super) tail: Tail,
+    pub(super) acknowledger: Arc<Acknowledger<Lsn>>,
+    pub(super) delivery: Delivery,
 }
 
 /// A task that ended because it was asked to.
-enum Finished {
+pub(super) enum Finished {
+    /// With the stream, for the last confirmation.
     Decoder(Stream),
+    /// With nothing left in the queue.
     Submitter,
 }
 
@@ -165,181 +164,22 @@ fn task_failure(ended: Result<Result<Finished, Failure>, tokio::task::JoinError>
 }
 
 /// What the decoder hands to the submitter.
-enum Item {
+pub(super) enum Item {
+    /// An operation, in its order.
     Write {
         operation: Operation,
         layout: Arc<Layout>,
         ticket: Ticket,
         share: Share,
+        /// The transaction that it is of.
         xid: u32,
     },
+    /// Everything before is to be removed.
     Truncate {
         version: Version,
         layout: Arc<Layout>,
         ticket: Ticket,
     },
-}
-
-/// Frames to items.
-struct Decoder {
-    shared: Arc<Shared>,
-    items: mpsc::Sender<Item>,
-    confirmed: watch::Receiver<Option<Lsn>>,
-    assembler: Assembler,
-    /// What the table has looked like since the open transaction began, latest last.
-    looks: Vec<(Arc<Relation>, Arc<Layout>)>,
-    /// Ticket and id of the open transaction.
-    open: Option<(Ticket, u32)>,
-}
-
-impl Decoder {
-    fn new(
-        shared: Arc<Shared>,
-        items: mpsc::Sender<Item>,
-        confirmed: watch::Receiver<Option<Lsn>>,
-    ) -> Self {
-        Self {
-            shared,
-            items,
-            confirmed,
-            assembler: Assembler::default(),
-            looks: Vec::new(),
-            open: None,
-        }
-    }
-
-    async fn run(
-        mut self,
-        mut stream: Stream,
-        mut shutdown: Shutdown,
-    ) -> Result<Finished, Failure> {
-        self.assembler = Assembler::new(self.shared.tail.table.look().await.table.oid);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.requested() => return Ok(Finished::Decoder(stream)),
-                Ok(()) = self.confirmed.changed() => {
-                    if let Some(lsn) = *self.confirmed.borrow_and_update() {
-                        stream.confirm(lsn);
-                    }
-                }
-                frame = stream.next() => {
-                    let frame = frame?;
-                    // With Elasticsearch away this waits for room; asked to end, it does not.
-                    tokio::select! {
-                        biased;
-                        () = shutdown.requested() => return Ok(Finished::Decoder(stream)),
-                        handled = self.frame(frame) => handled?,
-                    }
-                }
-            }
-        }
-    }
-
-    async fn frame(&mut self, frame: Frame) -> Result<(), Failure> {
-        let shared = self.shared.clone();
-        let acknowledger = &shared.acknowledger;
-        if let Frame::Begin { commit, .. } = &frame {
-            // Nothing that is stored can be newer than what has been sent, by this process or an earlier one.
-            shared.tail.writer.raise_bound(Version(
-                Version::of_commit(*commit).0 + Windows::MAX_WINDOWS,
-            ));
-        }
-        match self.assembler.push(frame)? {
-            None => {}
-            Some(Step::Begin { xid }) => self.open = Some((acknowledger.begin(), xid)),
-            Some(Step::Relation(message)) => self.relation(&message).await?,
-            Some(Step::Window(operations)) => self.operations(operations).await?,
-            Some(Step::Truncate { before, version }) => {
-                self.operations(before).await?;
-                let (ticket, _) = self.transaction()?;
-                acknowledger.add(ticket, 1);
-                let layout = self.shared.tail.table.look().await.layout.clone();
-                self.send(Item::Truncate {
-                    version,
-                    layout,
-                    ticket,
-                })
-                .await?;
-            }
-            Some(Step::Commit { rest, end }) => {
-                self.operations(rest).await?;
-                let (ticket, _) = self.transaction()?;
-                acknowledger.seal(ticket, end);
-                self.open = None;
-                self.looks.drain(..self.looks.len().saturating_sub(1));
-            }
-            Some(Step::Idle { wal_end }) => {
-                let ticket = acknowledger.begin();
-                acknowledger.seal(ticket, wal_end);
-            }
-        }
-        Ok(())
-    }
-
-    async fn operations(&mut self, operations: Vec<Operation>) -> Result<(), Failure> {
-        if operations.is_empty() {
-            return Ok(());
-        }
-        let (ticket, xid) = self.transaction()?;
-        self.shared
-            .acknowledger
-            .add(ticket, operations.len() as u64);
-        for operation in operations {
-            let layout = self.layout(&operation)?;
-            let share = self.shared.delivery.admit(wire_bytes(&operation)).await;
-            self.send(Item::Write {
-                operation,
-                layout,
-                ticket,
-                share,
-                xid,
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// The table looks otherwise from here on: fields that are new go into the mapping first.
-    async fn relation(&mut self, message: &RelationMessage) -> Result<(), Failure> {
-        let tail = &self.shared.tail;
-        let (relation, layout) = tail.table.described(message).await?;
-        let known = tail.table.look().await;
-        if *relation != *known.relation {
-            tracing::info!(
-                table = relation.name,
-                "the table's columns differ from those known so far"
-            );
-            extend_mapping(&tail.index, &layout, tail.strict_mapping).await?;
-            tail.table.look_again().await?;
-        }
-        self.assembler.learn(relation.clone());
-        self.looks.push((relation, layout));
-        Ok(())
-    }
-
-    fn transaction(&self) -> Result<(Ticket, u32), Failure> {
-        self.open
-            .ok_or_else(|| Stop::Stream("a change outside a transaction".to_owned()).into())
-    }
-
-    /// The layout that goes with the operation's row; rows from before and after a DDL can stand in
-    /// one window.
-    fn layout(&self, operation: &Operation) -> Result<Arc<Layout>, Failure> {
-        let look = match &operation.action {
-            Action::Index(row) => self
-                .looks
-                .iter()
-                .find(|(relation, _)| Arc::ptr_eq(relation, &row.relation)),
-            Action::Delete => self.looks.last(),
-        };
-        look.map(|(_, layout)| layout.clone())
-            .ok_or_else(|| Stop::Stream("a change before its relation".to_owned()).into())
-    }
-
-    async fn send(&self, item: Item) -> Result<(), Failure> {
-        self.items.send(item).await.map_err(|_| Failure::Lane)
-    }
 }
 
 impl Shared {
@@ -443,113 +283,4 @@ fn complete(mut write: Write, refilled: Option<&Refilled>) -> Result<Write, Tick
     write.operation.action = Action::Index(row.clone());
     write.layout = refilled.layout.clone();
     Ok(write)
-}
-
-/// The counts when the stream began.
-struct Tally {
-    input: u64,
-    output: u64,
-    delivered: u64,
-    refused: u64,
-}
-
-/// Stores positions, then lets them be confirmed.
-struct Keeper<'a> {
-    tail: &'a Tail,
-    record: &'a mut Record,
-    reached: watch::Receiver<Option<Lsn>>,
-    confirm: watch::Sender<Option<Lsn>>,
-    switch: Option<AliasSwitch>,
-    before: Tally,
-    /// The last position that is stored.
-    stored: Option<Lsn>,
-}
-
-impl<'a> Keeper<'a> {
-    fn new(
-        shared: &'a Shared,
-        record: &'a mut Record,
-        confirm: watch::Sender<Option<Lsn>>,
-    ) -> Self {
-        let before = Tally {
-            input: record.run.n_input_records,
-            output: record.run.n_output_records,
-            delivered: shared.tail.counters.delivered.load(Ordering::Relaxed),
-            refused: shared.tail.counters.dead_letters.load(Ordering::Relaxed),
-        };
-        let switch = shared.tail.switch.clone();
-        Self {
-            tail: &shared.tail,
-            record,
-            reached: shared.acknowledger.reached(),
-            confirm,
-            switch,
-            before,
-            stored: None,
-        }
-    }
-
-    /// Runs until it fails.
-    async fn run(&mut self) -> Failure {
-        loop {
-            if self.reached.changed().await.is_err() {
-                return Failure::Lane;
-            }
-            let next = Instant::now() + STORE_INTERVAL;
-            if let Err(failure) = self.store_reached().await {
-                return failure;
-            }
-            tokio::time::sleep_until(next).await;
-        }
-    }
-
-    async fn store_reached(&mut self) -> Result<(), Failure> {
-        let Some(lsn) = *self.reached.borrow_and_update() else {
-            return Ok(());
-        };
-        if self
-            .record
-            .run
-            .acknowledged_lsn
-            .is_some_and(|stored| lsn <= stored)
-        {
-            // A replay: what is stored is further than what has come again so far.
-            return Ok(());
-        }
-        let counters = &self.tail.counters;
-        let delivered = counters.delivered.load(Ordering::Relaxed) - self.before.delivered;
-        let refused = counters.dead_letters.load(Ordering::Relaxed) - self.before.refused;
-        self.record.run.n_input_records = self.before.input + delivered + refused;
-        self.record.run.n_output_records = self.before.output + delivered;
-        self.record.run.acknowledged_lsn = Some(lsn);
-        self.record.store().await?;
-        self.stored = Some(lsn);
-        self.confirm.send_replace(Some(lsn));
-        if let Some(switch) = self.switch.take_if(|switch| lsn >= switch.at) {
-            swap_alias(
-                &self.tail.client,
-                &switch.alias,
-                &switch.from,
-                self.tail.index.name(),
-            )
-            .await?;
-            tracing::info!(
-                alias = switch.alias,
-                index = self.tail.index.name(),
-                "caught up: the alias points to the index"
-            );
-        }
-        Ok(())
-    }
-
-    /// Stores the last position before the end.
-    async fn store_last(&mut self) -> Result<(), Failure> {
-        const LIMIT: Duration = Duration::from_secs(10);
-        match tokio::time::timeout(LIMIT, self.store_reached()).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Heals(
-                "the last position could not be stored in time; it will come again".to_owned(),
-            )),
-        }
-    }
 }

@@ -25,7 +25,7 @@ pub(super) struct CurrentTable {
     session: Arc<Session>,
     shape: Shape,
     key: String,
-    publication: Option<String>,
+    publication: String,
     server: Server,
     look: Mutex<Arc<Look>>,
 }
@@ -44,8 +44,8 @@ pub(super) struct Look {
 }
 
 impl CurrentTable {
-    /// Looks at the table for the first time. `publication` tells which columns and rows count; for
-    /// a run without one, all do.
+    /// Looks at the table for the first time. The publication tells which columns and rows count,
+    /// for a one-shot run too, so that both fill an index alike; where there is none, all do.
     ///
     /// # Errors
     /// The catalog cannot be read, a type cannot travel, or the shape does not fit.
@@ -55,18 +55,10 @@ impl CurrentTable {
         table: Table,
         key: &str,
         shape: Shape,
-        publication: Option<&str>,
+        publication: &str,
     ) -> Result<Self, Failure> {
-        let publication = publication.map(str::to_owned);
-        let look = look(
-            &session.client,
-            &server,
-            table,
-            key,
-            &shape,
-            publication.as_deref(),
-        )
-        .await?;
+        let publication = publication.to_owned();
+        let look = look(&session.client, &server, table, key, &shape, &publication).await?;
         Ok(Self {
             session,
             shape,
@@ -109,7 +101,7 @@ impl CurrentTable {
             table,
             &self.key,
             &self.shape,
-            self.publication.as_deref(),
+            &self.publication,
         )
         .await?;
         *current = Arc::new(again);
@@ -151,14 +143,10 @@ async fn look(
     table: Table,
     key: &str,
     shape: &Shape,
-    publication: Option<&str>,
+    publication: &str,
 ) -> Result<Look, Failure> {
-    let published = match publication {
-        Some(name) => catalog::publication(client, server, name, &table)
-            .await?
-            .and_then(|publication| publication.table),
-        None => None,
-    };
+    let published = catalog::publication(client, server, publication, &table).await?;
+    let published = published.and_then(|publication| publication.table);
     let list = published
         .as_ref()
         .and_then(|published| published.columns.as_ref());

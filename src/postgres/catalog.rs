@@ -105,7 +105,8 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
     // The timeline is read off the WAL file name, as that is right at once after a promotion.
     let sql = "SELECT pg_catalog.current_setting('server_version_num')::int4,
             (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
-            CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+            CASE WHEN pg_catalog.pg_is_in_recovery()
+                 THEN (SELECT pg_catalog.to_hex(timeline_id) FROM pg_catalog.pg_control_checkpoint())
                  ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END,
             pg_catalog.current_setting('wal_level'),
             pg_catalog.pg_is_in_recovery(),

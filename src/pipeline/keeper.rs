@@ -1,0 +1,125 @@
+//! Positions: stored first, confirmed second, and never the other way round.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Failure,
+    record::{Record, STORE_INTERVAL},
+    stream::{AliasSwitch, Shared, Tail},
+};
+use crate::{change::Lsn, elasticsearch::swap_alias};
+
+/// The counts when the stream began.
+struct Tally {
+    input: u64,
+    output: u64,
+    delivered: u64,
+    refused: u64,
+}
+
+/// Stores positions, then lets them be confirmed.
+pub(super) struct Keeper<'a> {
+    tail: &'a Tail,
+    record: &'a mut Record,
+    reached: watch::Receiver<Option<Lsn>>,
+    confirm: watch::Sender<Option<Lsn>>,
+    switch: Option<AliasSwitch>,
+    before: Tally,
+    /// The last position that is stored.
+    pub(super) stored: Option<Lsn>,
+}
+
+impl<'a> Keeper<'a> {
+    /// Watches `shared`'s acknowledgement; what is stored goes out through `confirm`.
+    pub(super) fn new(
+        shared: &'a Shared,
+        record: &'a mut Record,
+        confirm: watch::Sender<Option<Lsn>>,
+    ) -> Self {
+        let before = Tally {
+            input: record.run.n_input_records,
+            output: record.run.n_output_records,
+            delivered: shared.tail.counters.delivered.load(Ordering::Relaxed),
+            refused: shared.tail.counters.dead_letters.load(Ordering::Relaxed),
+        };
+        let switch = shared.tail.switch.clone();
+        Self {
+            tail: &shared.tail,
+            record,
+            reached: shared.acknowledger.reached(),
+            confirm,
+            switch,
+            before,
+            stored: None,
+        }
+    }
+
+    /// Runs until it fails.
+    pub(super) async fn run(&mut self) -> Failure {
+        loop {
+            if self.reached.changed().await.is_err() {
+                return Failure::Lane;
+            }
+            let next = Instant::now() + STORE_INTERVAL;
+            if let Err(failure) = self.store_reached().await {
+                return failure;
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    async fn store_reached(&mut self) -> Result<(), Failure> {
+        let Some(lsn) = *self.reached.borrow_and_update() else {
+            return Ok(());
+        };
+        if self
+            .record
+            .run
+            .acknowledged_lsn
+            .is_some_and(|stored| lsn <= stored)
+        {
+            // A replay: what is stored is further than what has come again so far.
+            return Ok(());
+        }
+        let counters = &self.tail.counters;
+        let delivered = counters.delivered.load(Ordering::Relaxed) - self.before.delivered;
+        let refused = counters.dead_letters.load(Ordering::Relaxed) - self.before.refused;
+        self.record.run.n_input_records = self.before.input + delivered + refused;
+        self.record.run.n_output_records = self.before.output + delivered;
+        self.record.run.acknowledged_lsn = Some(lsn);
+        self.record.store().await?;
+        self.stored = Some(lsn);
+        self.confirm.send_replace(Some(lsn));
+        if let Some(switch) = self.switch.take_if(|switch| lsn >= switch.at) {
+            swap_alias(
+                &self.tail.client,
+                &switch.alias,
+                &switch.from,
+                self.tail.index.name(),
+            )
+            .await?;
+            tracing::info!(
+                alias = switch.alias,
+                index = self.tail.index.name(),
+                "caught up: the alias points to the index"
+            );
+        }
+        Ok(())
+    }
+
+    /// Stores the last position before the end.
+    ///
+    /// # Errors
+    /// It could not be stored in time.
+    pub(super) async fn store_last(&mut self) -> Result<(), Failure> {
+        const LIMIT: Duration = Duration::from_secs(10);
+        match tokio::time::timeout(LIMIT, self.store_reached()).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Heals(
+                "the last position could not be stored in time; it will come again".to_owned(),
+            )),
+        }
+    }
+}
