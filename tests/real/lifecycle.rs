@@ -75,16 +75,16 @@ fn sigterm_ends_it_with_0_within_seconds_and_a_restart_goes_on() {
 #[test]
 fn sigterm_in_the_snapshot_keeps_the_place() {
     in_world_of(256, async |world| {
-        Workload::new(world, 4_500).await.fill(world).await;
-        let (rows, index) = (3_000, world.index());
+        Workload::new(world, 13_500).await.fill(world).await;
+        let (rows, index) = (9_000, world.index());
         let mut program = world.run();
         program
-            .until("half of the rows are in", async || {
+            .until("a part of the rows is in", async || {
                 world
                     .search
                     .count(&index)
                     .await
-                    .filter(|count| *count >= rows / 2)
+                    .filter(|count| *count >= rows / 4)
             })
             .await;
         program.terminate();
