@@ -121,6 +121,16 @@ pub enum Stop {
         /// Those of the server.
         found: String,
     },
+    /// The stream would leave changes out, without saying so.
+    #[error(
+        "publication {publication:?} {lacks}: changes may be missing from the stream since then. Mend it, `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+    )]
+    PublicationLost {
+        /// The publication.
+        publication: String,
+        /// What it lacks.
+        lacks: &'static str,
+    },
     /// A document carries a version that no commit can have given it.
     #[error(
         "the document with key {key:?} in index {index:?} has version {stored}, above every version up to the WAL's end: another writer, or an index restored beside an older database. Rebuild into the next ELASTICSEARCH_INDEX_NAME"
@@ -178,6 +188,7 @@ impl Stop {
             Self::TableChanged(_) => 27,
             Self::Stream(_) => 28,
             Self::Fenced(_) => 29,
+            Self::PublicationLost { .. } => 30,
         }
     }
 }

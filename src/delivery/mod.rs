@@ -8,6 +8,6 @@ mod writer;
 
 pub use acknowledgement::{Acknowledgement, Ticket};
 pub use lanes::{Write, wire_bytes};
-pub use queue::{Acknowledger, Delivery, LaneEnded, Share};
+pub use queue::{Acknowledger, Budget, Delivery, LaneEnded, Share};
 pub use retry::Retry;
 pub use writer::{Counters, OnRefusal, Writer, WriterOptions};

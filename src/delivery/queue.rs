@@ -14,11 +14,43 @@ use super::{
 use crate::stop::Stop;
 
 /// Wire bytes of operations between the source and their acknowledgement, at most.
-const BYTES_IN_FLIGHT_MAX: usize = 16 << 20;
+const BYTES_IN_FLIGHT_MAX: u32 = 16 << 20;
 /// What an operation takes beside its wire bytes, roughly.
 const OVERHEAD_BYTES: usize = 512;
 /// Operations waiting in a lane, at most; the byte bound is nearly always the nearer one.
 const LANE_LENGTH: usize = 8_192;
+
+/// Room for so many wire bytes of operations. Who submits operations that come on top of those
+/// from the source (rows read again, the deletes of a sweep) needs a budget of their own: the
+/// source's may be held by operations that are queued behind them.
+#[derive(Debug)]
+pub struct Budget {
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+}
+
+impl Budget {
+    /// Room for `bytes_max` bytes.
+    #[must_use]
+    pub fn new(bytes_max: u32) -> Self {
+        let room = Semaphore::new(usize::try_from(bytes_max).unwrap_or(Semaphore::MAX_PERMITS));
+        Self {
+            room: Arc::new(room),
+            bytes_max,
+        }
+    }
+
+    /// Waits until there is room for an operation of this size. One that is larger than all the
+    /// room gets all of it, alone.
+    pub async fn admit(&self, wire_bytes: usize) -> Share {
+        let bytes = u32::try_from(wire_bytes.saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX);
+        let bytes = bytes.min(self.bytes_max);
+        // Acquiring fails only on a closed semaphore, and this one is never closed.
+        Share {
+            _permit: self.room.clone().acquire_many_owned(bytes).await.ok(),
+        }
+    }
+}
 
 /// A share of the memory in flight; given back when dropped.
 #[derive(Debug)]
@@ -90,7 +122,7 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
 #[derive(Debug)]
 pub struct Delivery {
     lanes: Vec<mpsc::Sender<Write>>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     in_flight: Arc<watch::Sender<u64>>,
 }
 
@@ -120,24 +152,16 @@ impl Delivery {
         (
             Self {
                 lanes,
-                budget: Arc::new(Semaphore::new(BYTES_IN_FLIGHT_MAX)),
+                budget: Budget::new(BYTES_IN_FLIGHT_MAX),
                 in_flight,
             },
             tasks,
         )
     }
 
-    /// Waits until there is room for an operation of this size. One that is larger than all the
-    /// room gets all of it, alone.
+    /// Waits until there is room for an operation from the source.
     pub async fn admit(&self, wire_bytes: usize) -> Share {
-        let bytes = wire_bytes
-            .saturating_add(OVERHEAD_BYTES)
-            .min(BYTES_IN_FLIGHT_MAX);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // Acquiring fails only on a closed semaphore, and this one is never closed.
-        Share {
-            _permit: self.budget.clone().acquire_many_owned(bytes).await.ok(),
-        }
+        self.budget.admit(wire_bytes).await
     }
 
     /// Hands an operation to its lane. Operations of one key must come in their order.

@@ -2,9 +2,9 @@
 //! or set aside as a dead letter that is stored. Only what failed is sent again, in its place.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -18,7 +18,8 @@ use super::{
 use crate::{
     change::{Action, Key, Operation, Version},
     elasticsearch::{
-        Bulk, Client, DeadLetter, DeadLetters, Error, RefusedAction, Verdict, key_problem,
+        Bulk, Client, DeadLetter, DeadLetters, Error, RecordsError, RefusedAction, Verdict,
+        key_problem,
     },
     stop::Stop,
 };
@@ -74,7 +75,6 @@ pub struct Writer {
     counters: Arc<Counters>,
     /// The highest version that the source can have given; see [`Verdict::Foreign`].
     bound: AtomicU64,
-    first_refusal: OnceLock<(String, String)>,
     dead_keys: DeadKeys,
 }
 
@@ -84,7 +84,7 @@ impl Writer {
     pub fn new(
         client: Client,
         dead_letters: DeadLetters,
-        dead_keys: HashSet<Key>,
+        dead_keys: HashMap<Key, Version>,
         options: WriterOptions,
         counters: Arc<Counters>,
     ) -> Self {
@@ -94,7 +94,6 @@ impl Writer {
             options,
             counters,
             bound: AtomicU64::new(0),
-            first_refusal: OnceLock::new(),
             dead_keys: DeadKeys::new(dead_keys),
         }
     }
@@ -110,10 +109,27 @@ impl Writer {
         self.bound.fetch_max(bound.0, Ordering::Relaxed);
     }
 
-    /// Key and reason of the first document that was set aside in this run.
-    #[must_use]
-    pub fn first_refusal(&self) -> Option<&(String, String)> {
-        self.first_refusal.get()
+    /// How many dead letters there are of this version or a newer one, and the first of them: what a
+    /// one-shot run was refused, also by an earlier process of the same run.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn refused_at(
+        &self,
+        version: Option<Version>,
+    ) -> Result<Option<(u64, DeadLetter)>, RecordsError> {
+        let mut pages = self.dead_letters.letters().await?;
+        let (mut count, mut first) = (0, None);
+        while let Some(page) = pages.next().await? {
+            for letter in page
+                .into_iter()
+                .filter(|letter| Some(letter.version) >= version)
+            {
+                count += 1;
+                first.get_or_insert(letter);
+            }
+        }
+        Ok(first.map(|first| (count, first)))
     }
 
     /// Delivers a batch; hands tickets to `resolve` as operations get resolved, one an operation.
@@ -221,7 +237,7 @@ impl Writer {
         for (place, (write, verdict)) in writes.into_iter().zip(verdicts).enumerate() {
             match verdict {
                 Verdict::Applied | Verdict::Superseded => {
-                    if self.dead_keys.contain(&write.operation.key) {
+                    if self.dead_keys.hold_older(&write.operation) {
                         round
                             .mended
                             .push((write.operation.key, write.operation.version));
@@ -288,7 +304,6 @@ impl Writer {
             reason,
             "documents refused, setting them aside as dead letters"
         );
-        let _ = self.first_refusal.set((key, reason));
         let letters: Vec<DeadLetter> = refused
             .iter()
             .map(|refusal| refusal.letter(self.options.run))
@@ -302,11 +317,8 @@ impl Writer {
         self.counters
             .dead_letters
             .fetch_add(letters.len() as u64, Ordering::Relaxed);
-        self.dead_keys.add(
-            refused
-                .iter()
-                .map(|refusal| refusal.write.operation.key.clone()),
-        );
+        self.dead_keys
+            .add(refused.iter().map(|refusal| &refusal.write.operation));
         Ok(refused.iter().map(|refusal| refusal.write.ticket).collect())
     }
 
@@ -317,7 +329,7 @@ impl Writer {
             return;
         }
         match self.dead_letters.clear(&mended).await {
-            Ok(()) => self.dead_keys.remove(mended.iter().map(|(key, _)| key)),
+            Ok(()) => self.dead_keys.remove(&mended),
             Err(error) => {
                 tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared");
             }
@@ -430,46 +442,48 @@ impl Refusal {
     }
 }
 
-/// Keys that have a dead letter: a later good version of the key clears it.
+/// Keys that have a dead letter, with its version: a later good version of the key clears it.
 #[derive(Debug)]
 struct DeadKeys {
-    keys: Mutex<HashSet<Key>>,
+    keys: Mutex<HashMap<Key, Version>>,
     /// Spares nearly every run the lock and the look.
     count: AtomicUsize,
 }
 
 impl DeadKeys {
-    fn new(keys: HashSet<Key>) -> Self {
+    fn new(keys: HashMap<Key, Version>) -> Self {
         Self {
             count: keys.len().into(),
             keys: keys.into(),
         }
     }
 
-    fn contain(&self, key: &Key) -> bool {
+    /// Whether the operation's key has a letter that is older than the operation.
+    fn hold_older(&self, operation: &Operation) -> bool {
         self.count.load(Ordering::Acquire) > 0
             && self
-                .keys
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(key)
+                .get(&operation.key)
+                .is_some_and(|letter| *letter < operation.version)
     }
 
-    fn add(&self, added: impl Iterator<Item = Key>) {
-        self.change(|keys| keys.extend(added));
-    }
-
-    fn remove<'a>(&self, removed: impl Iterator<Item = &'a Key>) {
-        self.change(|keys| {
-            removed.for_each(|key| {
-                keys.remove(key);
-            });
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut HashSet<Key>)) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut keys);
+    fn add<'a>(&self, refused: impl Iterator<Item = &'a Operation>) {
+        let mut keys = self.lock();
+        keys.extend(refused.map(|operation| (operation.key.clone(), operation.version)));
         self.count.store(keys.len(), Ordering::Release);
+    }
+
+    fn remove(&self, mended: &[(Key, Version)]) {
+        let mut keys = self.lock();
+        for (key, version) in mended {
+            if keys.get(key).is_some_and(|letter| letter < version) {
+                keys.remove(key);
+            }
+        }
+        self.count.store(keys.len(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Version>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -72,6 +72,8 @@ impl Error {
                 ..
             } => {
                 self.is_overload()
+                    // Shards that are not there yet: the root cause may be left out of the answer.
+                    || *status == 503
                     || HEALING_KINDS.contains(&kind.as_str())
                     || kind == "cluster_block_exception" && is_passing_block(reason)
                     || kind == &format!("http_{status}") && matches!(status, 408 | 500..=599)

@@ -17,7 +17,7 @@ use crate::{
     change::{Lsn, Version, Windows},
     delivery::{Acknowledger, Counters, Delivery, Writer},
     elasticsearch::{self, Index, Phase, Runs, alias_targets, swap_alias},
-    postgres::{self, NewSlot, Session, catalog, create_slot, rows::View, slot},
+    postgres::{self, Session, catalog, create_slot, rows::View, slot},
     stop::Stop,
 };
 use jiff::Timestamp;
@@ -55,13 +55,7 @@ impl<'a> Attempt<'a> {
             return Ok(Outcome::Interrupted);
         }
         let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
-        let stored = match record {
-            Some(record) => Some(record.run.clone()),
-            None => {
-                runs.latest_of(&job.names.index, job.mode == Mode::Continuous)
-                    .await?
-            }
-        };
+        let stored = prepare::stored_run(job, &runs, record).await?;
         let facts = prepare::facts(job, &session.client, stored).await?;
         let unmet = preconditions(&facts);
         if !unmet.is_empty() {
@@ -162,7 +156,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Lock and slot, then the snapshot that the slot exported. The intent is stored first: a slot
+    /// The slot, then the snapshot that it exported; the table is locked as soon as the snapshot is
+    /// taken up, and compared with what it was before the slot. The intent is stored first: a slot
     /// that is found beside a run that never got further is our own, and nothing rests on it.
     async fn begin(
         &self,
@@ -182,18 +177,6 @@ impl<'a> Attempt<'a> {
                 "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
             );
         }
-        // A rewrite between slot and snapshot would leave the snapshot without rows.
-        let lock = format!(
-            "BEGIN; LOCK TABLE {} IN ACCESS SHARE MODE",
-            self.facts.table.quoted()
-        );
-        self.session
-            .client
-            .batch_execute(&lock)
-            .await
-            .map_err(postgres::Error::doing(
-                "locking the table against a rewrite",
-            ))?;
         let endpoint = self.endpoint();
         let created = tokio::select! {
             biased;
@@ -208,12 +191,6 @@ impl<'a> Attempt<'a> {
         let ended = self
             .snapshot(View::Exported(&created.snapshot), record, shutdown)
             .await?;
-        drop::<NewSlot>(created);
-        self.session
-            .client
-            .batch_execute("COMMIT")
-            .await
-            .map_err(postgres::Error::doing("unlocking the table"))?;
         Ok(ended)
     }
 
@@ -231,10 +208,12 @@ impl<'a> Attempt<'a> {
     }
 
     async fn note_begin(&self, record: &mut Record, point: Lsn) -> Result<(), Failure> {
+        let xmax = slot::snapshot_xmax(&self.session.client).await?;
         let run = &mut record.run;
         run.phase = Phase::Snapshot;
+        run.sync_finished = false;
         run.snapshot_point = Some(point);
-        run.barrier_xmax = Some(slot::snapshot_xmax(&self.session.client).await?);
+        run.barrier_xmax = Some(xmax);
         run.storage.clone_from(&self.facts.table.storage);
         run.relation_fingerprint.clone_from(&self.facts.fingerprint);
         run.index_uuid.clone_from(&self.index_uuid);
@@ -361,6 +340,7 @@ impl<'a> Attempt<'a> {
             publication: names.publication.clone(),
             client: self.job.elasticsearch.clone(),
             index: self.index,
+            index_uuid: self.index_uuid,
             distribution: self.elasticsearch.distribution,
             writer: self.writer,
             counters: self.counters,
@@ -386,16 +366,16 @@ impl<'a> Attempt<'a> {
         record.run.phase = Phase::Done;
         record.run.finished_at = Some(Timestamp::now());
         record.store().await?;
-        let refused = record
-            .run
-            .n_input_records
-            .saturating_sub(record.run.n_output_records);
-        match self.writer.first_refusal() {
-            Some((key, reason)) => Err(Stop::DeadLetters {
-                count: refused.max(1),
+        match self
+            .writer
+            .refused_at(record.run.snapshot_version())
+            .await?
+        {
+            Some((count, first)) => Err(Stop::DeadLetters {
+                count,
                 index: prepare::dead_letters_index(names),
-                key: key.clone(),
-                reason: reason.clone(),
+                key: first.key.to_string(),
+                reason: format!("{}: {}", first.kind, first.reason),
             }
             .into()),
             None => Ok(Outcome::Complete),

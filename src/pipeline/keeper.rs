@@ -74,38 +74,42 @@ impl<'a> Keeper<'a> {
         let Some(lsn) = *self.reached.borrow_and_update() else {
             return Ok(());
         };
+        // In a replay what is stored is further than what has come again so far.
         if self
             .record
             .run
             .acknowledged_lsn
-            .is_some_and(|stored| lsn <= stored)
+            .is_none_or(|stored| stored < lsn)
         {
-            // A replay: what is stored is further than what has come again so far.
-            return Ok(());
+            self.count();
+            self.record.run.acknowledged_lsn = Some(lsn);
+            self.record.store().await?;
+            self.stored = Some(lsn);
+            self.confirm.send_replace(Some(lsn));
         }
+        self.switch_alias(lsn).await
+    }
+
+    fn count(&mut self) {
         let counters = &self.tail.counters;
         let delivered = counters.delivered.load(Ordering::Relaxed) - self.before.delivered;
         let refused = counters.dead_letters.load(Ordering::Relaxed) - self.before.refused;
         self.record.run.n_input_records = self.before.input + delivered + refused;
         self.record.run.n_output_records = self.before.output + delivered;
-        self.record.run.acknowledged_lsn = Some(lsn);
-        self.record.store().await?;
-        self.stored = Some(lsn);
-        self.confirm.send_replace(Some(lsn));
-        if let Some(switch) = self.switch.take_if(|switch| lsn >= switch.at) {
-            swap_alias(
-                &self.tail.client,
-                &switch.alias,
-                &switch.from,
-                self.tail.index.name(),
-            )
-            .await?;
-            tracing::info!(
-                alias = switch.alias,
-                index = self.tail.index.name(),
-                "caught up: the alias points to the index"
-            );
-        }
+    }
+
+    /// Points the alias to the index once all is in that was written before the snapshot's end.
+    async fn switch_alias(&mut self, reached: Lsn) -> Result<(), Failure> {
+        let Some(switch) = self.switch.take_if(|switch| reached >= switch.at) else {
+            return Ok(());
+        };
+        let index = self.tail.index.name();
+        swap_alias(&self.tail.client, &switch.alias, &switch.from, index).await?;
+        tracing::info!(
+            alias = switch.alias,
+            index,
+            "caught up: the alias points to the index"
+        );
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod snapshot;
 mod stream;
 mod sweep;
 mod table;
+mod watch;
 
 pub use failure::Failure;
 pub use phases::{Backends, Job, Outcome, run};

@@ -272,6 +272,7 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
             acknowledged,
         });
     }
+    publishes(facts.publication.as_ref(), &facts.names.publication)?;
     if !same_index(facts, run) {
         return Err(index_replaced(facts));
     }
@@ -280,6 +281,25 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
         Phase::Snapshot => Ok(Plan::Resume),
         _ => Ok(Plan::Tail),
     }
+}
+
+/// The publication must be there and publish every kind of change of the table.
+///
+/// # Errors
+/// What it lacks.
+pub(super) fn publishes(publication: Option<&Publication>, name: &str) -> Result<(), Stop> {
+    let lacks = match publication {
+        None => "is gone",
+        Some(publication) if publication.table.is_none() => "does not publish the table any more",
+        Some(publication) if !publication.all_operations => {
+            "does not publish all kinds of change any more"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Stop::PublicationLost {
+        publication: name.to_owned(),
+        lacks,
+    })
 }
 
 /// What stands under the index's name must be ours, of this table, with this version scheme.

@@ -1,6 +1,6 @@
 //! The steps before the first row: who leads, what is there, what has to be made.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio_postgres::Client;
@@ -17,7 +17,7 @@ use crate::{
     change::{Row, Windows},
     delivery::{Counters, Writer, WriterOptions},
     document::{Layout, TemplateOptions, own_template, template},
-    elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, put_template},
+    elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, Runs, put_template},
     postgres::{
         self, Error,
         catalog::{self, Publication, Table},
@@ -61,6 +61,32 @@ pub(super) async fn lead(
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
+}
+
+/// The run that this one goes on from: the process's own, unless another instance has written since;
+/// else the latest of this kind. A one-shot run is gone on with only if nothing else has filled the
+/// index meanwhile: its version would be too old for what it has not copied yet.
+///
+/// # Errors
+/// Elasticsearch cannot be asked.
+pub(super) async fn stored_run(
+    job: &Job,
+    runs: &Runs,
+    record: &mut Option<Record>,
+) -> Result<Option<Run>, Failure> {
+    let latest = runs.latest().await?.map_or(0, |run| run.number);
+    if record
+        .as_ref()
+        .is_some_and(|record| record.run.number < latest)
+    {
+        *record = None;
+    }
+    if let Some(record) = record {
+        return Ok(Some(record.run.clone()));
+    }
+    let continuous = job.mode == Mode::Continuous;
+    let stored = runs.latest_of(&job.names.index, continuous).await?;
+    Ok(stored.filter(|run| continuous || run.number == latest))
 }
 
 /// Looks at both ends.
@@ -154,7 +180,7 @@ fn vector_length(row: &Row, column: usize) -> Option<usize> {
     }
 }
 
-/// The published columns with their types, as they are compared between runs.
+/// The published columns with their types, and which rows, as they are compared between runs.
 fn fingerprint(table: &Table, publication: Option<&Publication>) -> String {
     let published = publication.and_then(|publication| publication.table.as_ref());
     let list = published.and_then(|published| published.columns.as_ref());
@@ -165,7 +191,11 @@ fn fingerprint(table: &Table, publication: Option<&Publication>) -> String {
     let columns: Vec<String> = columns
         .map(|column| format!("{:?} {}", column.name, column.type_name))
         .collect();
-    columns.join(", ")
+    let filter = published.and_then(|published| published.row_filter.as_ref());
+    let filter = filter
+        .map(|filter| format!(" WHERE {filter}"))
+        .unwrap_or_default();
+    format!("{}{filter}", columns.join(", "))
 }
 
 /// The index, made with its template if it is missing, and whether it was made now. An index that
@@ -315,7 +345,7 @@ pub(super) async fn writer(
         index_uuid,
     );
     dead_letters.prepare().await?;
-    let dead_keys: HashSet<_> = dead_letters.keys().await?.into_keys().collect();
+    let dead_keys = dead_letters.keys().await?;
     if !dead_keys.is_empty() {
         tracing::warn!(
             documents = dead_keys.len(),

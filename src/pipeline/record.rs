@@ -36,7 +36,7 @@ impl Record {
         let mut attempt = 0;
         while let Err(error) = self.save().await {
             attempt += 1;
-            Failure::from(error)
+            of_save(error)
                 .wait(self.retry, attempt, "storing run metadata")
                 .await?;
         }
@@ -53,7 +53,7 @@ impl Record {
     /// # Errors
     /// Another instance has written it.
     pub(super) async fn store_if_possible(&mut self) -> Result<(), Failure> {
-        match self.save().await.map_err(Failure::from) {
+        match self.save().await.map_err(of_save) {
             Err(Failure::Heals(trouble)) => {
                 tracing::warn!(trouble, "run metadata could not be stored now");
             }
@@ -70,6 +70,15 @@ impl From<RecordsError> for Failure {
             error if error.heals() => Self::Heals(error.to_string()),
             error => Self::Stop(Stop::Elasticsearch(error.to_string())),
         }
+    }
+}
+
+/// What a save that failed means once the program is at work: a right that was withdrawn or a block
+/// that was set is waited for, as it is for documents.
+fn of_save(error: RecordsError) -> Failure {
+    match error {
+        RecordsError::Request(error) => Failure::Heals(error.to_string()),
+        error => error.into(),
     }
 }
 

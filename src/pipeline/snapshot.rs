@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     Failure, Shutdown,
@@ -21,7 +21,10 @@ use crate::{
     change::{Action, Key, Operation, Version},
     delivery::{Acknowledger, Counters, Delivery, Write, Writer, wire_bytes},
     observe::progress::Progress,
-    postgres::rows::{self, Cursor, View},
+    postgres::{
+        catalog,
+        rows::{self, Cursor, View},
+    },
     stop::Stop,
 };
 
@@ -87,59 +90,55 @@ impl Snapshot<'_> {
             self.fetch_rows,
         )
         .await?;
+        self.check_storage(record).await?;
         let acknowledger = Acknowledger::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
-        let read = AtomicU64::new(0);
-        let mut tally = Tally::new(record, &self.counters);
-        let mut shown = 0;
-        let mut progress =
-            Progress::start(self.look.table.estimated_rows, record.run.n_input_records);
-        let reached = acknowledger.reached();
-        let result = {
-            let mut reading = pin!(self.read(&cursor, &delivery, &acknowledger, &read));
-            let mut ticks = tokio::time::interval(STORE_INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = shutdown.requested() => break Ok(Ended::Interrupted),
-                    Some(ended) = lanes.join_next() => break Err(lane_failure(ended)),
-                    result = &mut reading => break result.map(|()| Ended::Complete),
-                    _ = ticks.tick() => {
-                        let now = read.load(Ordering::Relaxed);
-                        progress.advance(now - shown);
-                        shown = now;
-                        if tally.note(record, reached.borrow().as_ref()) {
-                            record.store_if_possible().await?;
-                        }
-                    }
-                }
-            }
+        let mut course = Course::new(record, &self, &acknowledger);
+        let read = course.read.clone();
+        let reading = self.read(&cursor, &delivery, &acknowledger, &read);
+        let result = tokio::select! {
+            biased;
+            () = shutdown.requested() => Ok(Ended::Interrupted),
+            Some(ended) = lanes.join_next() => Err(lane_failure(ended)),
+            result = reading => result.map(|()| Ended::Complete),
+            fenced = course.keep(record) => Err(fenced),
         };
-        // Whatever happened, what is in flight is waited for, so that the stored position is as far as it can be.
-        let result = match drain(&delivery, &mut lanes, matches!(result, Ok(Ended::Complete))).await
-        {
-            Ok(()) => result,
-            Err(failure) => result.and(Err(failure)),
+        // What is in flight is waited for, so that the stored position is as far as it can be.
+        let drained = match &result {
+            Err(Failure::Stop(_)) => Ok(()),
+            Ok(Ended::Complete) => drain(&delivery, &mut lanes, true).await,
+            _ => drain(&delivery, &mut lanes, false).await,
         };
-        progress.advance(read.load(Ordering::Relaxed) - shown);
-        progress.finish(matches!(result, Ok(Ended::Complete)));
-        tally.note(record, reached.borrow().as_ref());
-        match result {
-            Ok(Ended::Interrupted) => {
-                record.store_if_possible().await?;
-                Ok(Ended::Interrupted)
-            }
-            Ok(ended) => {
-                record.store().await?;
-                cursor.close().await?;
-                Ok(ended)
-            }
-            Err(failure) => {
-                record.store_if_possible().await?;
-                Err(prefer_stop(failure, &mut lanes).await)
-            }
+        let result = match (result, drained) {
+            // A loop that only found its lane gone: the lane says why.
+            (Ok(_) | Err(Failure::Lane), Err(failure)) => Err(failure),
+            (result, _) => result,
+        };
+        course.end(record, matches!(result, Ok(Ended::Complete)));
+        if matches!(result, Ok(Ended::Complete)) {
+            record.store().await?;
+            cursor.close().await?;
+        } else {
+            record.store_if_possible().await?;
         }
+        match result {
+            Ok(ended) => Ok(ended),
+            Err(failure) => Err(prefer_stop(failure, &mut lanes).await),
+        }
+    }
+
+    /// From here on the cursor's lock keeps the table as it is. A rewrite between the snapshot's point
+    /// and the lock leaves a snapshot without rows, and is not in the stream either.
+    async fn check_storage(&self, record: &Record) -> Result<(), Failure> {
+        let table = &self.look.table;
+        let now = catalog::table(self.client, &table.schema, &table.name).await?;
+        if now.is_some_and(|now| now.storage == record.run.storage) {
+            return Ok(());
+        }
+        Err(Failure::Heals(format!(
+            "{} was rewritten while its snapshot was prepared",
+            table.quoted()
+        )))
     }
 
     /// Reads all rows into the lanes; returns when the last one is handed over.
@@ -199,25 +198,65 @@ impl Snapshot<'_> {
     }
 }
 
-/// Run metadata's counts, which go on where an earlier process left them.
-struct Tally {
+/// How far the snapshot is: in the record, whose counts go on where an earlier process left them,
+/// and before a person's eyes.
+struct Course {
+    /// Rows read by this process.
+    read: Arc<AtomicU64>,
+    reached: watch::Receiver<Option<Mark>>,
     base_input: u64,
     base_output: u64,
     counters: Arc<Counters>,
+    progress: Progress,
+    shown: u64,
 }
 
-impl Tally {
-    fn new(record: &Record, counters: &Arc<Counters>) -> Self {
+impl Course {
+    fn new(record: &Record, snapshot: &Snapshot<'_>, acknowledger: &Acknowledger<Mark>) -> Self {
+        let (base_input, base_output) = (record.run.n_input_records, record.run.n_output_records);
         Self {
-            base_input: record.run.n_input_records,
-            base_output: record.run.n_output_records,
-            counters: counters.clone(),
+            read: Arc::default(),
+            reached: acknowledger.reached(),
+            base_input,
+            base_output,
+            counters: snapshot.counters.clone(),
+            progress: Progress::start(snapshot.look.table.estimated_rows, base_input),
+            shown: 0,
         }
     }
 
+    /// Shows and stores it now and then, until it may not be stored any more.
+    async fn keep(&mut self, record: &mut Record) -> Failure {
+        let mut ticks = tokio::time::interval(STORE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.show();
+            if self.note(record)
+                && let Err(failure) = record.store_if_possible().await
+            {
+                return failure;
+            }
+        }
+    }
+
+    fn end(mut self, record: &mut Record, complete: bool) {
+        self.show();
+        self.note(record);
+        self.progress.finish(complete);
+    }
+
+    fn show(&mut self) {
+        let read = self.read.load(Ordering::Relaxed);
+        self.progress.advance(read - self.shown);
+        self.shown = read;
+    }
+
     /// Writes the position into the record; true when it has moved.
-    fn note(&mut self, record: &mut Record, mark: Option<&Mark>) -> bool {
-        let Some(mark) = mark else { return false };
+    fn note(&mut self, record: &mut Record) -> bool {
+        let Some(mark) = self.reached.borrow().clone() else {
+            return false;
+        };
         let run = &mut record.run;
         let refused = self.counters.dead_letters.load(Ordering::Relaxed);
         run.n_input_records = self.base_input + mark.rows;
@@ -252,16 +291,18 @@ pub(super) fn lane_failure(ended: Result<Result<(), Stop>, tokio::task::JoinErro
     }
 }
 
-/// A loop that found its lane gone only knows that; the lane's own result says why.
+/// A loop that found its lane gone only knows that; the lane's own result, which is there a moment
+/// later at most, says why.
 pub(super) async fn prefer_stop(
     failure: Failure,
     lanes: &mut JoinSet<Result<(), Stop>>,
 ) -> Failure {
-    match failure {
-        Failure::Lane => match lanes.join_next().await {
-            Some(ended) => lane_failure(ended),
-            None => Failure::Lane,
-        },
-        other => other,
+    const MOMENT: Duration = Duration::from_secs(5);
+    if !matches!(failure, Failure::Lane) {
+        return failure;
+    }
+    match tokio::time::timeout(MOMENT, lanes.join_next()).await {
+        Ok(Some(ended)) => lane_failure(ended),
+        _ => failure,
     }
 }

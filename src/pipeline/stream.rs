@@ -22,10 +22,11 @@ use super::{
     snapshot::{DRAIN, Ended, drain, lane_failure, prefer_stop},
     sweep::Sweep,
     table::CurrentTable,
+    watch::watch,
 };
 use crate::{
     change::{Action, Lsn, Operation, Version},
-    delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Write, Writer},
+    delivery::{Acknowledger, Budget, Counters, Delivery, Share, Ticket, Write, Writer},
     document::Layout,
     elasticsearch::{Client, Distribution, Index},
     postgres::{Endpoint, Stream},
@@ -34,8 +35,11 @@ use crate::{
 
 /// Operations between decoder and submitter, at most; bytes are the nearer bound.
 const QUEUE_LENGTH: usize = 4_096;
-/// Operations that are looked at together for rows to be read again.
-const REFILL_TOGETHER: usize = 1_000;
+/// Operations that are looked at together for rows to be read again: so many rows are held beside
+/// what is in flight, at most.
+const REFILL_TOGETHER: usize = 64;
+/// Wire bytes of rows that were read again and are in flight, at most.
+const REFILL_BYTES_MAX: u32 = 16 << 20;
 
 /// What the stream works with.
 pub(super) struct Tail {
@@ -51,6 +55,8 @@ pub(super) struct Tail {
     pub client: Client,
     /// The concrete index.
     pub index: Index,
+    /// Its UUID.
+    pub index_uuid: String,
     /// Which kind of server it is on.
     pub distribution: Distribution,
     /// The way to it.
@@ -112,6 +118,7 @@ impl Tail {
             Some(ended) = lanes.join_next() => Some(lane_failure(ended)),
             Some(ended) = tasks.join_next() => Some(task_failure(ended)),
             failure = keeper.run() => Some(failure),
+            failure = watch(&shared.tail) => Some(failure),
         };
         if let Some(failure) = failure {
             return Err(prefer_stop(failure, &mut lanes).await);
@@ -186,6 +193,7 @@ impl Shared {
     /// Items to the lanes, in order; rows with unchanged values are completed on the way.
     async fn submit(self: Arc<Self>, mut queue: mpsc::Receiver<Item>) -> Result<Finished, Failure> {
         let mut items = Vec::new();
+        let budget = Budget::new(REFILL_BYTES_MAX);
         while queue.recv_many(&mut items, REFILL_TOGETHER).await > 0 {
             let missing: Vec<Missing> = items.iter().filter_map(missing).collect();
             let refilled = if missing.is_empty() {
@@ -208,7 +216,7 @@ impl Shared {
                             ticket,
                             share,
                         };
-                        match complete(write, refilled.as_ref()) {
+                        match complete(write, refilled.as_ref(), &budget).await {
                             Ok(write) => self.delivery.submit(write).await?,
                             // The row is gone; its delete follows.
                             Err(ticket) => self.acknowledger.resolve([ticket]),
@@ -272,7 +280,11 @@ fn missing(item: &Item) -> Option<Missing> {
 }
 
 /// The write with its row read again, if it lacks values; its ticket if the row is gone.
-fn complete(mut write: Write, refilled: Option<&Refilled>) -> Result<Write, Ticket> {
+async fn complete(
+    mut write: Write,
+    refilled: Option<&Refilled>,
+    budget: &Budget,
+) -> Result<Write, Ticket> {
     let lacks = matches!(&write.operation.action, Action::Index(row) if row.has_unchanged());
     let Some(refilled) = refilled.filter(|_| lacks) else {
         return Ok(write);
@@ -280,6 +292,7 @@ fn complete(mut write: Write, refilled: Option<&Refilled>) -> Result<Write, Tick
     let Some(row) = refilled.rows.get(&write.operation.key) else {
         return Err(write.ticket);
     };
+    write.share = budget.admit(row.bytes.len()).await;
     write.operation.action = Action::Index(row.clone());
     write.layout = refilled.layout.clone();
     Ok(write)

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use super::Failure;
 use crate::{
     change::{Action, Operation, Version},
-    delivery::{Acknowledger, Delivery, Ticket, Write},
+    delivery::{Acknowledger, Budget, Delivery, Ticket, Write},
     document::Layout,
     elasticsearch::{Distribution, Index},
 };
+
+/// Wire bytes of deletes in flight, at most.
+const BYTES_MAX: u32 = 4 << 20;
 
 /// The index to sweep, and the way to it.
 pub(super) struct Sweep<'a, P> {
@@ -41,12 +44,13 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
             .index
             .documents(self.distribution, Some(version))
             .await?;
+        let budget = Budget::new(BYTES_MAX);
         let mut swept = 0;
         while let Some(page) = documents.next().await? {
             self.acknowledger.add(self.ticket, page.len() as u64);
             swept += page.len() as u64;
             for (key, _) in page {
-                let share = self.delivery.admit(key.as_str().len()).await;
+                let share = budget.admit(key.as_str().len()).await;
                 let operation = Operation {
                     key,
                     version,

@@ -75,6 +75,12 @@ impl CurrentTable {
         &self.session.client
     }
 
+    /// The server that it is on.
+    #[must_use]
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// The latest look.
     pub(super) async fn look(&self) -> Arc<Look> {
         self.look.lock().await.clone()

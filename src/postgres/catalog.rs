@@ -110,7 +110,10 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
                  ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END,
             pg_catalog.current_setting('wal_level'),
             pg_catalog.pg_is_in_recovery(),
-            (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+            (SELECT r.rolreplication OR r.rolsuper OR EXISTS (
+                -- Where the provider keeps the attribute to itself, this role stands for it.
+                SELECT FROM pg_catalog.pg_roles m WHERE m.rolname = 'rds_replication' AND pg_catalog.pg_has_role(m.oid, 'MEMBER'))
+             FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                  ELSE pg_catalog.pg_current_wal_flush_lsn() END";
     let row = client
@@ -252,7 +255,7 @@ pub async fn key(client: &Client, table: u32, column: &str) -> Result<KeyFacts, 
             SELECT c.oid, c.relreplident FROM pg_catalog.pg_class c
             WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1)))
         )
-        SELECT (SELECT i.indexrelid::pg_catalog.regclass::text FROM pg_catalog.pg_index i, key
+        SELECT (SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON c.oid = i.indexrelid, key
                 WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate
                   AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = key.attnum
                 ORDER BY i.indisprimary DESC LIMIT 1),

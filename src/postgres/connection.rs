@@ -74,7 +74,7 @@ pub struct ReplicationParts {
 
 /// Pinned in every session. Waiting for a lock ends after 30 s, because a queued lock request
 /// makes all later statements on the table wait behind it.
-const PINNED: [(&str, &str); 11] = [
+const PINNED: [(&str, &str); 14] = [
     ("search_path", "pg_catalog,pg_temp"),
     ("DateStyle", "ISO,YMD"),
     ("IntervalStyle", "iso_8601"),
@@ -86,6 +86,10 @@ const PINNED: [(&str, &str); 11] = [
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("lock_timeout", "30s"),
+    // A session whose client vanished without a word ends in a minute, and its lock with it.
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
 ];
 
 /// From this version on there is `transaction_timeout`, which older servers refuse as a startup option.

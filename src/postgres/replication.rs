@@ -59,7 +59,7 @@ impl ReplicationError {
     #[must_use]
     pub fn heals(&self) -> bool {
         match &self.source {
-            PgWireError::Io(_) | PgWireError::Task(_) => true,
+            PgWireError::Io(_) | PgWireError::Task(_) | PgWireError::Internal(_) => true,
             PgWireError::Server(text) => sqlstate(text).is_none_or(heals),
             _ => false,
         }

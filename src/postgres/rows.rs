@@ -14,7 +14,10 @@ use tokio_postgres::{
 };
 
 use super::{Error, catalog::quoted};
-use crate::change::{Cell, Key, Relation, Row};
+use crate::{
+    change::{Cell, Key, Relation, Row},
+    value::Type,
+};
 
 /// How the rows of a relation are asked for.
 #[derive(Debug, Clone)]
@@ -58,7 +61,7 @@ impl Query {
         let key = &relation.columns[relation.key];
         Self {
             key: quoted(&key.name),
-            key_type: key.ty.name.clone(),
+            key_type: input_type(&key.ty),
             relation,
             select,
             row_filter,
@@ -92,6 +95,16 @@ impl Query {
             "{} WHERE {} = ANY ($1::pg_catalog.text[]::{}[]){filter}",
             self.select, self.key, self.key_type
         )
+    }
+}
+
+/// The type that a key's text is cast to. The SQL names `character` and `bit` stand for a length of
+/// one, so that a cast to them would cut the key.
+fn input_type(ty: &Type) -> String {
+    match ty.name.as_str() {
+        "character" => "pg_catalog.bpchar".to_owned(),
+        "bit" => "pg_catalog.varbit".to_owned(),
+        name => name.to_owned(),
     }
 }
 

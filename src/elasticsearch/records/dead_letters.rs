@@ -121,14 +121,17 @@ impl DeadLetters {
     }
 
     /// Removes the letters of keys for which an operation of this version has succeeded, unless a
-    /// letter is newer than that.
+    /// letter is of the same version or newer.
     ///
     /// # Errors
     /// As [`Self::store`].
     pub async fn clear(&self, succeeded: &[(Key, Version)]) -> Result<(), RecordsError> {
         let mut bulk = Bulk::new();
         for (key, version) in succeeded {
-            bulk.push_delete(&self.id(key), Version(stored_version(*version).0 + 1));
+            bulk.push_delete(
+                &self.id(key),
+                Version(stored_version(*version).0.saturating_sub(1)),
+            );
         }
         self.send(&bulk).await
     }
