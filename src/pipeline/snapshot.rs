@@ -90,7 +90,7 @@ impl Snapshot<'_> {
             self.fetch_rows,
         )
         .await?;
-        self.check_storage(record).await?;
+        self.check_table(record).await?;
         let acknowledger = Acknowledger::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
         let mut course = Course::new(record, &self, &acknowledger);
@@ -128,15 +128,18 @@ impl Snapshot<'_> {
     }
 
     /// From here on the cursor's lock keeps the table as it is. A rewrite between the snapshot's point
-    /// and the lock leaves a snapshot without rows, and is not in the stream either.
-    async fn check_storage(&self, record: &Record) -> Result<(), Failure> {
+    /// and the lock leaves a snapshot without rows, and is not in the stream either; nor are the
+    /// values that a column added in between gave to every row.
+    async fn check_table(&self, record: &Record) -> Result<(), Failure> {
         let table = &self.look.table;
         let now = catalog::table(self.client, &table.schema, &table.name).await?;
-        if now.is_some_and(|now| now.storage == record.run.storage) {
+        let same = now
+            .is_some_and(|now| now.storage == record.run.storage && now.columns == table.columns);
+        if same {
             return Ok(());
         }
         Err(Failure::Heals(format!(
-            "{} was rewritten while its snapshot was prepared",
+            "{} was changed while its snapshot was prepared",
             table.quoted()
         )))
     }

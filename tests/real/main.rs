@@ -25,6 +25,7 @@ mod kills;
 mod values;
 mod tables;
 mod refusals;
+mod hazards;
 mod lifecycle;
 mod history;
 mod settings;
