@@ -52,7 +52,7 @@ const PURE: [&str; 16] = [
     "value/",
     "change/",
     "document/",
-    "postgres/conninfo.rs",
+    "postgres/connection/conninfo.rs",
     "postgres/pgoutput.rs",
     "postgres/transaction.rs",
     "elasticsearch/answer.rs",

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::{
     Failure, Shutdown,
-    phases::{Job, Outcome},
+    drain::{Ended, drain},
+    job::{Job, Outcome},
     plan::{Facts, Mode, Plan, plan, preconditions},
     prepare,
     record::Record,
-    snapshot::{Ended, Snapshot},
-    stream::{AliasSwitch, Tail},
+    snapshot::Snapshot,
+    stream::follow,
     sweep::Sweep,
     table::{CurrentTable, Look},
+    tail::{AliasSwitch, Tail},
 };
 use crate::{
     change::{Lsn, Version, Windows},
@@ -309,7 +311,7 @@ impl<'a> Attempt<'a> {
             layout: look.layout.clone(),
         };
         let swept = sweep.older_than(version).await;
-        super::snapshot::drain(&delivery, &mut lanes, true).await?;
+        drain(&delivery, &mut lanes, true).await?;
         let swept = swept?;
         if swept > 0 {
             tracing::info!(
@@ -348,7 +350,7 @@ impl<'a> Attempt<'a> {
             switch,
             strict_mapping: self.job.own_template.is_none(),
         };
-        tail.follow(record, shutdown)
+        follow(tail, record, shutdown)
             .await
             .map(|_| Outcome::Interrupted)
     }

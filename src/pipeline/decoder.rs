@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Failure, Shutdown,
     prepare::extend_mapping,
-    stream::{Finished, Item, Shared},
+    tail::{Finished, Item, Shared},
 };
 use crate::{
     change::{Action, Lsn, Operation, Relation, Version, Windows},

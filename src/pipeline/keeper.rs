@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Failure,
     record::{Record, STORE_INTERVAL},
-    stream::{AliasSwitch, Shared, Tail},
+    tail::{AliasSwitch, Shared, Tail},
 };
 use crate::{change::Lsn, elasticsearch::swap_alias};
 

@@ -2,7 +2,9 @@
 
 mod attempt;
 mod decoder;
+mod drain;
 mod failure;
+mod job;
 mod keeper;
 mod mapping;
 mod phases;
@@ -13,11 +15,14 @@ mod refill;
 mod shutdown;
 mod snapshot;
 mod stream;
+mod submitter;
 mod sweep;
 mod table;
+mod tail;
 mod watch;
 
 pub use failure::Failure;
-pub use phases::{Backends, Job, Outcome, run};
+pub use job::{Backends, Job, Outcome};
+pub use phases::run;
 pub use plan::{Facts, Mode, Names, Plan, plan, preconditions};
 pub use shutdown::Shutdown;

@@ -11,67 +11,10 @@ use tokio::time::Instant;
 use super::{
     Failure, Shutdown,
     attempt::Attempt,
-    plan::{Mode, Names},
+    job::{Job, Outcome},
     record::Record,
 };
-use crate::{
-    delivery::{OnRefusal, Retry},
-    document::Shape,
-    elasticsearch::Client,
-    postgres::{self, Options},
-    stop::Stop,
-};
-
-/// All that a run needs to know, in the rooms' own terms.
-#[derive(Debug)]
-pub struct Job {
-    /// How to run.
-    pub mode: Mode,
-    /// Schema and name of the table.
-    pub table: (String, String),
-    /// Key, publication, slot, index, alias.
-    pub names: Names,
-    /// How to connect to PostgreSQL.
-    pub postgres: Options,
-    /// The way to Elasticsearch.
-    pub elasticsearch: Client,
-    /// What a document looks like.
-    pub shape: Shape,
-    /// A user's own index template.
-    pub own_template: Option<serde_json::Value>,
-    /// `ELASTICSEARCH_NUMBER_OF_SHARDS`.
-    pub shards: u32,
-    /// `EMBEDDING_DIMENSIONS`.
-    pub dimensions: u32,
-    /// Rows a cursor fetch.
-    pub fetch_rows: u32,
-    /// Documents a bulk request, at most.
-    pub documents_max: usize,
-    /// When to try again.
-    pub retry: Retry,
-    /// What happens to refused documents.
-    pub on_refusal: OnRefusal,
-    /// How both ends are reached, without secrets, for run metadata.
-    pub backends: Backends,
-}
-
-/// Descriptions of both ends without any secret.
-#[derive(Debug, Clone)]
-pub struct Backends {
-    /// PostgreSQL.
-    pub input: serde_json::Map<String, serde_json::Value>,
-    /// Elasticsearch.
-    pub output: serde_json::Map<String, serde_json::Value>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// A one-shot run has reached its end.
-    Complete,
-    /// The program was asked to end; the position is stored.
-    Interrupted,
-}
+use crate::{postgres, stop::Stop};
 
 /// How long an attempt may take to end in order once the program is asked to end. Nothing is lost
 /// when it does not: what is not stored comes again.

@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 
 use super::{
     Failure, Shutdown,
+    job::Job,
     mapping::additions,
-    phases::Job,
     plan::{Facts, Mode, Names},
     record::Record,
     table::{CurrentTable, Look},

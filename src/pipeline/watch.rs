@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, plan::publishes, stream::Tail};
+use super::{Failure, plan::publishes, tail::Tail};
 use crate::{postgres::catalog, stop::Stop};
 
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    connect_error::{Cause, ConnectError, Failure, SessionEnded},
+    error::{Cause, ConnectError, Failure, SessionEnded},
     options::{Host, Options, Target},
     tls::SslMode,
 };

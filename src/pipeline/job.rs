@@ -1,0 +1,60 @@
+//! What a run is told, in the rooms' own terms, and how it ended.
+
+use super::plan::{Mode, Names};
+use crate::{
+    delivery::{OnRefusal, Retry},
+    document::Shape,
+    elasticsearch::Client,
+    postgres::Options,
+};
+
+/// All that a run needs to know, in the rooms' own terms.
+#[derive(Debug)]
+pub struct Job {
+    /// How to run.
+    pub mode: Mode,
+    /// Schema and name of the table.
+    pub table: (String, String),
+    /// Key, publication, slot, index, alias.
+    pub names: Names,
+    /// How to connect to PostgreSQL.
+    pub postgres: Options,
+    /// The way to Elasticsearch.
+    pub elasticsearch: Client,
+    /// What a document looks like.
+    pub shape: Shape,
+    /// A user's own index template.
+    pub own_template: Option<serde_json::Value>,
+    /// `ELASTICSEARCH_NUMBER_OF_SHARDS`.
+    pub shards: u32,
+    /// `EMBEDDING_DIMENSIONS`.
+    pub dimensions: u32,
+    /// Rows a cursor fetch.
+    pub fetch_rows: u32,
+    /// Documents a bulk request, at most.
+    pub documents_max: usize,
+    /// When to try again.
+    pub retry: Retry,
+    /// What happens to refused documents.
+    pub on_refusal: OnRefusal,
+    /// How both ends are reached, without secrets, for run metadata.
+    pub backends: Backends,
+}
+
+/// Descriptions of both ends without any secret.
+#[derive(Debug, Clone)]
+pub struct Backends {
+    /// PostgreSQL.
+    pub input: serde_json::Map<String, serde_json::Value>,
+    /// Elasticsearch.
+    pub output: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A one-shot run has reached its end.
+    Complete,
+    /// The program was asked to end; the position is stored.
+    Interrupted,
+}

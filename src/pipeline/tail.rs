@@ -1,0 +1,87 @@
+//! What the stream works with, and what its tasks share.
+
+use std::sync::Arc;
+
+use super::table::CurrentTable;
+use crate::{
+    change::{Lsn, Operation, Version},
+    delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Writer},
+    document::Layout,
+    elasticsearch::{Client, Distribution, Index},
+    postgres::{Endpoint, Stream},
+};
+
+/// What the stream works with.
+pub(super) struct Tail {
+    /// The table, and the session to look at it through.
+    pub table: Arc<CurrentTable>,
+    /// Where the replication connection goes.
+    pub endpoint: Endpoint,
+    /// The slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// Elasticsearch.
+    pub client: Client,
+    /// The concrete index.
+    pub index: Index,
+    /// Its UUID.
+    pub index_uuid: String,
+    /// Which kind of server it is on.
+    pub distribution: Distribution,
+    /// The way to it.
+    pub writer: Arc<Writer>,
+    /// What the writer has counted.
+    pub counters: Arc<Counters>,
+    /// Requests in flight.
+    pub lanes: usize,
+    /// Points to the index once this LSN is reached; nothing to do when `None`.
+    pub switch: Option<AliasSwitch>,
+    /// The mapping is ours, so that a column which does not fit it is a stop.
+    pub strict_mapping: bool,
+}
+
+/// When the alias goes to the index.
+#[derive(Debug, Clone)]
+pub(super) struct AliasSwitch {
+    /// The alias.
+    pub alias: String,
+    /// Where it points until then.
+    pub from: Vec<String>,
+    /// The WAL's end when the snapshot was complete.
+    pub at: Lsn,
+}
+
+/// What the tasks share.
+pub(super) struct Shared {
+    pub(super) tail: Tail,
+    pub(super) acknowledger: Arc<Acknowledger<Lsn>>,
+    pub(super) delivery: Delivery,
+}
+
+/// A task that ended because it was asked to.
+pub(super) enum Finished {
+    /// With the stream, for the last confirmation.
+    Decoder(Stream),
+    /// With nothing left in the queue.
+    Submitter,
+}
+
+/// What the decoder hands to the submitter.
+pub(super) enum Item {
+    /// An operation, in its order.
+    Write {
+        operation: Operation,
+        layout: Arc<Layout>,
+        ticket: Ticket,
+        share: Share,
+        /// The transaction that it is of.
+        xid: u32,
+    },
+    /// Everything before is to be removed.
+    Truncate {
+        version: Version,
+        layout: Arc<Layout>,
+        ticket: Ticket,
+    },
+}
