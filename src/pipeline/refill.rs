@@ -2,7 +2,7 @@
 //!
 //! What is read may be newer than the change; then the newer change is still to come and writes its
 //! own version. It is never older: the read waits until the change's transaction is visible. A row
-//! that is gone needs no write, as its delete is still to come.
+//! that is gone is deleted at the change's version; its own delete is still to come.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -55,11 +55,8 @@ impl Shared {
                             ticket,
                             share,
                         };
-                        match complete(write, refilled.as_ref(), &budget).await {
-                            Ok(write) => self.delivery.submit(write).await?,
-                            // The row is gone; its delete follows.
-                            Err(ticket) => self.acknowledger.resolve([ticket]),
-                        }
+                        let write = complete(write, refilled.as_ref(), &budget).await;
+                        self.delivery.submit(write).await?;
                     }
                     Item::Truncate {
                         version,
@@ -118,21 +115,19 @@ fn missing(item: &Item) -> Option<Missing> {
     }
 }
 
-/// The write with its row read again, if it lacks values; its ticket if the row is gone.
-async fn complete(
-    mut write: Write,
-    refilled: Option<&Refilled>,
-    budget: &Budget,
-) -> Result<Write, Ticket> {
+/// The write with its row read again, if it lacks values. A row that is gone is a delete: that is how
+/// it ends, and its own delete, or an insert of its key, follows with a higher version.
+async fn complete(mut write: Write, refilled: Option<&Refilled>, budget: &Budget) -> Write {
     let lacks = matches!(&write.operation.action, Action::Index(row) if row.has_unchanged());
     let Some(refilled) = refilled.filter(|_| lacks) else {
-        return Ok(write);
+        return write;
     };
-    let Some(row) = refilled.rows.get(&write.operation.key) else {
-        return Err(write.ticket);
-    };
-    write.share = budget.admit(row.bytes.len()).await;
-    write.operation.action = Action::Index(row.clone());
     write.layout = refilled.layout.clone();
-    Ok(write)
+    if let Some(row) = refilled.rows.get(&write.operation.key) {
+        write.share = budget.admit(row.bytes.len()).await;
+        write.operation.action = Action::Index(row.clone());
+    } else {
+        write.operation.action = Action::Delete;
+    }
+    write
 }
