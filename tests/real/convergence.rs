@@ -4,7 +4,7 @@
 use std::{env, time::Duration};
 
 use crate::support::{
-    AckMonitor, Truth, Workload, World, assert_equal, in_world_of, wait_until_within,
+    AckMonitor, Proxy, Truth, Workload, World, assert_equal, in_world_of, wait_until_within,
 };
 
 /// Changes of each of these tests, unless `SYNC_ES_TEST_CHANGES` says otherwise.
@@ -56,4 +56,31 @@ fn index_equals_table_after_mixed_changes_with_embeddings_in_the_row() {
 #[test]
 fn index_equals_table_after_mixed_changes_with_embeddings_out_of_line() {
     in_world_of(768, async |world| converges(world).await);
+}
+
+#[test]
+fn nothing_is_confirmed_before_a_slow_elasticsearch_has_it() {
+    in_world_of(8, async |world| {
+        let workload = Workload::new(world, 600).await;
+        workload.fill(world).await;
+        let monitor = AckMonitor::start(world).await;
+        let proxy = Proxy::start(world).await;
+        let mut program = world
+            .sync_es(&["run"])
+            .env("ELASTICSEARCH_URLS", proxy.url())
+            .start();
+        world.live(&mut program).await;
+        proxy.delay_bulks(Duration::from_millis(700));
+        let writers = workload.start(world).await;
+        program
+            .until("the writers have changed enough", async || {
+                (writers.changes() >= 3_000).then_some(())
+            })
+            .await;
+        writers.stop().await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        monitor.finish().await;
+        program.stop().await;
+    });
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::support::{AckMonitor, Truth, Workload, World, assert_equal, in_world_of, wait_until};
+use crate::support::{
+    AckMonitor, Invocation, Proxy, Truth, Workload, World, assert_equal, in_world_of, wait_until,
+};
 
 /// Kills in each of the two phases.
 const KILLS: usize = 10;
@@ -17,15 +19,22 @@ fn twenty_kills_in_snapshot_and_tail_lose_nothing() {
         workload.fill(world).await;
         let monitor = AckMonitor::start(world).await;
         let writers = workload.start(world).await;
+        // Slow, so that each kill finds requests on the way, which then never arrive.
+        let proxy = Proxy::start(world).await;
+        proxy.delay_bulks(Duration::from_millis(400));
+        let run = world
+            .sync_es(&["run"])
+            .env("ELASTICSEARCH_URLS", proxy.url());
         let mut random = StdRng::seed_from_u64(workload.seed);
         for number in 1..=KILLS {
-            kill_in_snapshot(world, number as u64 * 3_000 / (KILLS as u64 + 1)).await;
+            let documents = number as u64 * 3_000 / (KILLS as u64 + 1);
+            kill_in_snapshot(world, &run, documents).await;
         }
-        let mut program = world.run();
+        let mut program = run.start();
         world.live(&mut program).await;
         for _ in 0..KILLS {
             program.kill_9();
-            program = world.run();
+            program = run.start();
             let more = writers.changes() + random.random_range(20..150);
             program
                 .until("the writers went on", async || {
@@ -42,8 +51,8 @@ fn twenty_kills_in_snapshot_and_tail_lose_nothing() {
 }
 
 /// Lets the snapshot come as far as `documents`, if it is not there yet, and kills it there.
-async fn kill_in_snapshot(world: &World, documents: u64) {
-    let mut program = world.run();
+async fn kill_in_snapshot(world: &World, run: &Invocation, documents: u64) {
+    let mut program = run.start();
     let index = world.index();
     program
         .until("the snapshot has come further", async || {
@@ -70,7 +79,7 @@ fn a_killed_snapshot_goes_on_where_it_stood() {
         // Three quarters of the rows are in by the last kill; reading from the start each time would
         // write 1/4 + 2/4 + 3/4 + 1 of them.
         for quarter in 1..4 {
-            kill_in_snapshot(world, rows * quarter / 4).await;
+            kill_in_snapshot(world, &world.sync_es(&["run"]), rows * quarter / 4).await;
             let run = world.latest_run().await.unwrap();
             let last = run["last_synced_item"]
                 .as_str()

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -28,9 +28,11 @@ struct Plan {
     /// When each bulk request came, and how many documents it had.
     bulks: Vec<(Instant, usize)>,
     /// Faults of the next bulk requests.
-    next: VecDeque<Option<Fault>>,
+    faults: VecDeque<Option<Fault>>,
     /// The fault of those after them.
     then: Option<Fault>,
+    /// How long each bulk request is held before it is passed on.
+    delay: Duration,
 }
 
 /// A proxy; it ends with the test.
@@ -94,7 +96,7 @@ impl Proxy {
 
     /// Faults that are still to come.
     pub(crate) fn pending(&self) -> usize {
-        self.plan.lock().unwrap().next.len()
+        self.plan.lock().unwrap().faults.len()
     }
 
     /// The next `count` bulk requests are refused as too many.
@@ -102,14 +104,14 @@ impl Proxy {
         self.plan
             .lock()
             .unwrap()
-            .next
+            .faults
             .extend(vec![Some(Fault::Refuse); count]);
     }
 
     /// `count` bulk requests pass; all after them are refused as too many.
     pub(crate) fn refuse_bulks_after(&self, count: usize) {
         let mut plan = self.plan.lock().unwrap();
-        plan.next.extend(vec![None; count]);
+        plan.faults.extend(vec![None; count]);
         plan.then = Some(Fault::Refuse);
     }
 
@@ -119,15 +121,23 @@ impl Proxy {
         self.plan
             .lock()
             .unwrap()
-            .next
+            .faults
             .extend(faults.take(count * 2 - 1));
+    }
+
+    /// Every bulk request is held for so long before it is passed on; one whose client dies meanwhile
+    /// is never passed on.
+    pub(crate) fn delay_bulks(&self, delay: Duration) {
+        self.plan.lock().unwrap().delay = delay;
     }
 
     /// Everything passes again.
     pub(crate) fn pass(&self) {
         let mut plan = self.plan.lock().unwrap();
-        plan.next.clear();
-        plan.then = None;
+        *plan = Plan {
+            bulks: std::mem::take(&mut plan.bulks),
+            ..Plan::default()
+        };
     }
 }
 
@@ -144,7 +154,14 @@ async fn serve(client: TcpStream, target: String, plan: Arc<Mutex<Plan>>) -> std
     loop {
         let (head, body) = message(&mut client, false).await?;
         let bodyless = head.starts_with(b"HEAD ");
-        let fault = fault(&head, &body, &plan);
+        let (fault, delay) = plan.lock().unwrap().next(&head, &body);
+        if !delay.is_zero() {
+            // A client that waits for its answer sends nothing but the end of the connection.
+            let sent = tokio::time::timeout(delay, client.fill_buf()).await;
+            if sent.is_ok() {
+                return Ok(());
+            }
+        }
         if fault == Some(Fault::Refuse) {
             let error = r#"{"error":{"type":"es_rejected_execution_exception","reason":"too many"},"status":429}"#;
             let head = format!(
@@ -167,18 +184,19 @@ async fn serve(client: TcpStream, target: String, plan: Arc<Mutex<Plan>>) -> std
     }
 }
 
-fn fault(head: &[u8], body: &[u8], plan: &Mutex<Plan>) -> Option<Fault> {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    if !line.contains("_bulk") {
-        return None;
+impl Plan {
+    /// What happens to this request, and how long it is held before.
+    fn next(&mut self, head: &[u8], body: &[u8]) -> (Option<Fault>, Duration) {
+        let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        if !String::from_utf8_lossy(line).contains("_bulk") {
+            return (None, Duration::ZERO);
+        }
+        // Every document is a line with what to do and a line with what to store.
+        let lines = body.split(|byte| *byte == b'\n').count() - 1;
+        self.bulks.push((Instant::now(), lines / 2));
+        let fault = self.faults.pop_front().unwrap_or(self.then);
+        (fault, self.delay)
     }
-    let mut plan = plan.lock().unwrap();
-    // Every document is a line with what to do and a line with what to store.
-    let lines = body.split(|byte| *byte == b'\n').count() - 1;
-    plan.bulks.push((Instant::now(), lines / 2));
-    let then = plan.then;
-    plan.next.pop_front().unwrap_or(then)
 }
 
 /// One HTTP/1.1 message: its head with the empty line, and its body as it stands on the wire.
