@@ -6,10 +6,10 @@ use crate::{
     change::{Lsn, Windows},
     elasticsearch::{Look, Phase, Run},
     postgres::{
-        catalog::{KeyFacts, Publication, Server, Table, create_publication_sql},
+        catalog::{KeyFacts, Publication, Server, Table},
         slot::Slot,
     },
-    stop::{Precondition, Stop},
+    stop::Stop,
 };
 
 /// How the program was asked to run.
@@ -76,140 +76,6 @@ pub enum Plan {
     Resume,
     /// The snapshot is complete; the stream goes on.
     Tail,
-}
-
-/// The oldest server that sends binary values in pgoutput.
-const SERVER_VERSION_MIN: u32 = 140_000;
-
-/// What has to be mended before anything is changed; empty when nothing has to.
-#[must_use]
-pub fn preconditions(facts: &Facts) -> Vec<Precondition> {
-    let mut unmet = Vec::new();
-    let mut need = |met: bool, found: String, mend: String| {
-        if !met {
-            unmet.push(Precondition { found, mend });
-        }
-    };
-    let (server, table, names) = (&facts.server, &facts.table, &facts.names);
-    let name = table.quoted();
-    let key = names.key.as_str();
-    need(
-        server.version >= SERVER_VERSION_MIN,
-        format!("PostgreSQL {} is older than 14", server.version / 10_000),
-        "upgrade PostgreSQL".to_owned(),
-    );
-    need(
-        table.is_table,
-        format!("{name} is not an ordinary or partitioned table"),
-        "name a table in POSTGRES_TABLE".to_owned(),
-    );
-    need(
-        table.may_select,
-        format!("the role may not read {name}"),
-        format!("GRANT SELECT ON {name} TO CURRENT_ROLE;  -- as its owner, naming the role"),
-    );
-    need(
-        !table.row_security,
-        format!("row security hides rows of {name} from the role"),
-        "ALTER ROLE … BYPASSRLS;  -- for the role that sync-es connects as".to_owned(),
-    );
-    let column = table.columns.iter().find(|column| column.name == key);
-    need(
-        column.is_some(),
-        format!("{name} has no column {key:?} (or it is generated)"),
-        "name the key column in POSTGRES_KEY_COLUMN".to_owned(),
-    );
-    let not_null = column.is_none_or(|column| column.not_null);
-    need(
-        not_null,
-        format!("key column {key:?} of {name} may be NULL"),
-        format!("ALTER TABLE {name} ALTER COLUMN \"{key}\" SET NOT NULL"),
-    );
-    let unique = column.is_none() || facts.key.unique_index.is_some();
-    need(
-        unique,
-        format!(
-            "{name} has no unique index on {key:?} alone that is valid, unconditional and not deferrable"
-        ),
-        format!("ALTER TABLE {name} ADD PRIMARY KEY (\"{key}\")"),
-    );
-    if facts.mode == Mode::Continuous {
-        unmet.extend(continuous_preconditions(facts));
-    }
-    unmet
-}
-
-fn continuous_preconditions(facts: &Facts) -> Vec<Precondition> {
-    let mut unmet = Vec::new();
-    let mut need = |met: bool, found: String, mend: String| {
-        if !met {
-            unmet.push(Precondition { found, mend });
-        }
-    };
-    let (server, table, names) = (&facts.server, &facts.table, &facts.names);
-    let name = table.quoted();
-    need(
-        !server.in_recovery,
-        "PostgreSQL is a standby".to_owned(),
-        "connect to the primary (target_session_attrs=read-write)".to_owned(),
-    );
-    let logical = server.wal_level == "logical";
-    need(logical, format!("wal_level is {}", server.wal_level), "ALTER SYSTEM SET wal_level = logical;  -- and restart PostgreSQL; or run with --snapshot-only".to_owned());
-    need(
-        server.may_replicate,
-        "the role may not replicate".to_owned(),
-        "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as".to_owned(),
-    );
-    let identity = format!(
-        "the replica identity of {name} does not include the key {:?}: deletes could not be told",
-        names.key
-    );
-    let index = facts
-        .key
-        .unique_index
-        .clone()
-        .unwrap_or_else(|| "…".to_owned());
-    need(
-        facts.key.in_replica_identity || facts.key.unique_index.is_none(),
-        identity,
-        format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index}"),
-    );
-    if let Some(publication) = &facts.publication {
-        let quoted = crate::postgres::catalog::quoted(&names.publication);
-        let anew = || {
-            format!(
-                "DROP PUBLICATION {quoted}; {}",
-                create_publication_sql(&names.publication, table)
-            )
-        };
-        need(
-            publication.table.is_some(),
-            format!("publication {quoted} does not publish {name} under its own name"),
-            format!(
-                "ALTER PUBLICATION {quoted} ADD TABLE {name};  -- for a partitioned table also: SET (publish_via_partition_root = true)"
-            ),
-        );
-        need(
-            publication.all_operations,
-            format!(
-                "publication {quoted} does not publish all of insert, update, delete and truncate"
-            ),
-            format!(
-                "ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"
-            ),
-        );
-        let columns = publication
-            .table
-            .as_ref()
-            .and_then(|table| table.columns.as_ref());
-        let has_key = columns.is_none_or(|columns| columns.contains(&names.key));
-        need(
-            has_key,
-            format!("publication {quoted} leaves out the key {:?}", names.key),
-            anew(),
-        );
-    }
-    unmet
 }
 
 /// What to do.

@@ -7,6 +7,7 @@ use crate::{
     elasticsearch::{Meta, RelationName, Response},
     postgres::catalog::{PublishedTable, TableColumn},
 };
+use crate::{pipeline::preconditions, stop::Precondition};
 
 const INDEX: &str = "integrated_records_v1";
 const UUID: &str = "0OmasNCtSgCARt2xGW6SDA";
@@ -354,6 +355,17 @@ fn every_run_needs_a_table_with_a_usable_key() {
 }
 
 #[test]
+fn a_missing_publication_is_told_with_its_statement_to_a_role_that_may_not_create_it() {
+    let mut facts = new();
+    facts.publication = None;
+    assert_eq!(preconditions(&facts), [], "the owner's role creates it");
+    facts.table.may_publish = false;
+    let unmet = preconditions(&facts);
+    assert_eq!(unmet.len(), 1);
+    assert!(unmet[0].mend.starts_with("CREATE PUBLICATION"), "{unmet:?}");
+}
+
+#[test]
 fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
     let cases: [Case; 4] = [
         (
@@ -374,7 +386,7 @@ fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
         (
             |facts| facts.key.in_replica_identity = false,
             r#"the replica identity of "public"."integrated_records" does not include the key "hk": deletes could not be told"#,
-            r#"ALTER TABLE "public"."integrated_records" REPLICA IDENTITY USING INDEX integrated_records_pkey"#,
+            r#"ALTER TABLE "public"."integrated_records" REPLICA IDENTITY USING INDEX "integrated_records_pkey""#,
         ),
     ];
     for case in cases {
@@ -497,6 +509,7 @@ fn new() -> Facts {
             is_table: true,
             may_select: true,
             row_security: false,
+            may_publish: true,
             estimated_rows: None,
             storage: "file 1".to_owned(),
         },

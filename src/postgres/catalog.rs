@@ -47,6 +47,8 @@ pub struct Table {
     pub is_table: bool,
     /// The role may read it.
     pub may_select: bool,
+    /// The role may create a publication for it.
+    pub may_publish: bool,
     /// Row security would hide rows from the role.
     pub row_security: bool,
     /// The planner's estimate, if there is one.
@@ -194,7 +196,9 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
     let sql = "SELECT c.oid, c.relkind IN ('r', 'p'), c.relkind = 'p',
             pg_catalog.has_table_privilege(c.oid, 'SELECT'),
             pg_catalog.row_security_active(c.oid),
-            s.tuples, s.storage
+            s.tuples, s.storage,
+            pg_catalog.pg_has_role(c.relowner, 'USAGE')
+                AND pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
         LATERAL (SELECT
             pg_catalog.sum(CASE WHEN l.relkind = 'p' OR l.reltuples < 0 THEN 0 ELSE l.reltuples END)::float8 AS tuples,
@@ -224,6 +228,7 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
         partitioned: row.get(2),
         may_select: row.get(3),
         row_security: row.get(4),
+        may_publish: row.get(7),
         estimated_rows: tuples.filter(|&tuples| tuples > 0.0).map(estimate),
         storage: row.get(6),
         columns: columns
