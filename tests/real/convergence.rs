@@ -65,10 +65,7 @@ fn nothing_is_confirmed_before_a_slow_elasticsearch_has_it() {
         workload.fill(world).await;
         let monitor = AckMonitor::start(world).await;
         let proxy = Proxy::start(world).await;
-        let mut program = world
-            .sync_es(&["run"])
-            .env("ELASTICSEARCH_URLS", proxy.url())
-            .start();
+        let mut program = world.sync_es(&["run"]).through(&proxy).start();
         world.live(&mut program).await;
         proxy.delay_bulks(Duration::from_millis(700));
         let writers = workload.start(world).await;

@@ -139,10 +139,7 @@ fn sigterm_ends_it_while_elasticsearch_takes_nothing() {
         add_rows(world, 2_000).await;
         let proxy = Proxy::start(world).await;
         proxy.refuse_bulks(1_000_000);
-        let mut program = world
-            .sync_es(&["run"])
-            .env("ELASTICSEARCH_URLS", proxy.url())
-            .start();
+        let mut program = world.sync_es(&["run"]).through(&proxy).start();
         program
             .until_log("it cannot send", |line| {
                 line.contains("sending again what failed")

@@ -1,11 +1,13 @@
 //! When the history that is needed is gone, or is another's, the program says so and stops: it never
 //! goes on from "now".
 
+use std::time::Duration;
+
 use elasticsearch::http::Method;
 
 use crate::{
     snapshot::add_rows,
-    support::{Truth, World, assert_equal, in_world},
+    support::{Proxy, Truth, World, assert_equal, in_world},
 };
 
 /// A run whose slot and index are as the program left them, with a row that is not yet in the index.
@@ -122,10 +124,8 @@ fn a_table_rewritten_in_the_snapshot_is_read_anew() {
     in_world(async |world| {
         add_rows(world, 5_000).await;
         let index = world.index();
-        let mut program = world
-            .sync_es(&["run"])
-            .env("POSTGRES_CLIENT_BATCH_SIZE", 50)
-            .start();
+        let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
+        let mut program = world.sync_es(&["run"]).through(&proxy).start();
         program
             .until("the snapshot is at work", async || {
                 world

@@ -20,11 +20,8 @@ fn twenty_kills_in_snapshot_and_tail_lose_nothing() {
         let monitor = AckMonitor::start(world).await;
         let writers = workload.start(world).await;
         // Slow, so that each kill finds requests on the way, which then never arrive.
-        let proxy = Proxy::start(world).await;
-        proxy.delay_bulks(Duration::from_millis(400));
-        let run = world
-            .sync_es(&["run"])
-            .env("ELASTICSEARCH_URLS", proxy.url());
+        let proxy = Proxy::slow(world, Duration::from_millis(400)).await;
+        let run = world.sync_es(&["run"]).through(&proxy);
         let mut random = StdRng::seed_from_u64(workload.seed);
         for number in 1..=KILLS {
             let documents = number as u64 * 3_000 / (KILLS as u64 + 1);
@@ -76,10 +73,12 @@ fn a_killed_snapshot_goes_on_where_it_stood() {
         let workload = Workload::new(world, 13_500).await;
         workload.fill(world).await;
         let rows = 9_000;
+        let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
+        let resumed = world.sync_es(&["run"]).through(&proxy);
         // Three quarters of the rows are in by the last kill; reading from the start each time would
         // write 1/4 + 2/4 + 3/4 + 1 of them.
         for quarter in 1..4 {
-            kill_in_snapshot(world, &world.sync_es(&["run"]), rows * quarter / 4).await;
+            kill_in_snapshot(world, &resumed, rows * quarter / 4).await;
             let run = world.latest_run().await.unwrap();
             let last = run["last_synced_item"]
                 .as_str()
@@ -90,7 +89,7 @@ fn a_killed_snapshot_goes_on_where_it_stood() {
                 "no key is kept for a resume: {run}"
             );
         }
-        let mut program = world.run();
+        let mut program = resumed.start();
         world.caught_up(&mut program).await;
         assert_equal(world, &Truth::organizations()).await;
         let attempts = world.search.write_attempts(&world.index()).await;
@@ -113,7 +112,8 @@ fn a_killed_one_shot_run_goes_on_where_it_stood() {
         let workload = Workload::new(world, 6_000).await;
         workload.fill(world).await;
         let (rows, index) = (4_000, world.index());
-        let run = world.sync_es(&["run", "--snapshot-only"]);
+        let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
+        let run = world.sync_es(&["run", "--snapshot-only"]).through(&proxy);
         for quarter in 1..4 {
             let mut program = run.start();
             program

@@ -6,7 +6,9 @@ use elasticsearch::http::Method;
 
 use crate::{
     snapshot::add_rows,
-    support::{AckMonitor, Outcome, Truth, Workload, World, assert_equal, in_world, in_world_of},
+    support::{
+        AckMonitor, Outcome, Proxy, Truth, Workload, World, assert_equal, in_world, in_world_of,
+    },
 };
 
 /// Neither end was touched: no index, no slot, no publication.
@@ -77,7 +79,8 @@ fn sigterm_in_the_snapshot_keeps_the_place() {
     in_world_of(256, async |world| {
         Workload::new(world, 13_500).await.fill(world).await;
         let (rows, index) = (9_000, world.index());
-        let mut program = world.run();
+        let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
+        let mut program = world.sync_es(&["run"]).through(&proxy).start();
         program
             .until("a part of the rows is in", async || {
                 world

@@ -273,7 +273,7 @@ fn an_overload_is_retried_until_it_is_over_by_an_always_on_run() {
         proxy.refuse_bulks(12);
         let mut program = world
             .sync_es(&["run"])
-            .env("ELASTICSEARCH_URLS", proxy.url())
+            .through(&proxy)
             .env("ES_MAX_RETRIES", 2)
             .env("ES_RETRY_BACKOFF_SECONDS", 0.05)
             .env("ES_RETRY_MAX_BACKOFF_SECONDS", 0.1)
@@ -294,7 +294,7 @@ fn a_lost_answer_is_no_lost_document() {
         proxy.lose_answers(5);
         let mut program = world
             .sync_es(&["run"])
-            .env("ELASTICSEARCH_URLS", proxy.url())
+            .through(&proxy)
             .env("ES_RETRY_BACKOFF_SECONDS", 0.05)
             .start();
         world.caught_up(&mut program).await;
@@ -324,7 +324,7 @@ fn a_one_shot_run_that_gave_up_goes_on_where_it_stood() {
         proxy.refuse_bulks_after(30);
         let run = world
             .sync_es(&["run", "--snapshot-only"])
-            .env("ELASTICSEARCH_URLS", proxy.url())
+            .through(&proxy)
             .env("ES_CLIENT_BATCH_SIZE", 50)
             .env("ES_MAX_RETRIES", 1)
             .env("ES_RETRY_BACKOFF_SECONDS", 0.05);

@@ -97,9 +97,7 @@ fn es_client_batch_size_is_the_documents_of_a_bulk_request_and_100_if_not_set() 
     in_world(async |world| {
         add_rows(world, 2_000).await;
         let proxy = Proxy::start(world).await;
-        let run = world
-            .sync_es(ONE_SHOT)
-            .env("ELASTICSEARCH_URLS", proxy.url());
+        let run = world.sync_es(ONE_SHOT).through(&proxy);
         run.clone()
             .env("ES_CLIENT_BATCH_SIZE", 10)
             .output()
@@ -125,7 +123,7 @@ fn es_max_retries_ends_a_one_shot_run() {
             proxy.refuse_bulks_after(0);
             let run = world
                 .sync_es(ONE_SHOT)
-                .env("ELASTICSEARCH_URLS", proxy.url())
+                .through(&proxy)
                 .env("ES_MAX_RETRIES", retries)
                 .env("ES_RETRY_BACKOFF_SECONDS", 0.01);
             run.output()
@@ -145,7 +143,7 @@ async fn waits(world: &World, retries: u32, first: f64, longest: f64) -> Vec<Dur
     proxy.refuse_bulks_after(0);
     let run = world
         .sync_es(ONE_SHOT)
-        .env("ELASTICSEARCH_URLS", proxy.url())
+        .through(&proxy)
         .env("ES_MAX_RETRIES", retries)
         .env("ES_RETRY_BACKOFF_SECONDS", first)
         .env("ES_RETRY_MAX_BACKOFF_SECONDS", longest);
@@ -186,7 +184,7 @@ fn postgres_client_batch_size_is_the_rows_of_a_fetch() {
         proxy.refuse_bulks_after(0);
         let mut program = world
             .sync_es(&["run"])
-            .env("ELASTICSEARCH_URLS", proxy.url())
+            .through(&proxy)
             .env("POSTGRES_CLIENT_BATCH_SIZE", 37)
             .start();
         let fetch = "SELECT query FROM pg_stat_activity WHERE datname = current_database()

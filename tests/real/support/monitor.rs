@@ -3,11 +3,6 @@
 //! A second slot, read through SQL, tells which keys the transactions below the program's
 //! `confirmed_flush_lsn` changed. PostgreSQL will never send those again, so each such key's document
 //! must by then be at that commit's version or above, or be gone because the key was deleted.
-//!
-//! One thing more is in order: an update without its out-of-line values, whose row was gone when it
-//! was read again, may be passed over, for the key's delete is then still to come. So a written key
-//! may be behind, or absent, if a transaction that is not confirmed yet deletes it; that delete is
-//! looked at in its turn.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,8 +38,6 @@ pub(crate) struct Found {
     pub(crate) advances: u64,
     /// Keys that were looked up.
     pub(crate) keys: u64,
-    /// Keys that were behind because their delete was still to come.
-    pub(crate) passed_over: u64,
     /// What was confirmed too early.
     pub(crate) violations: Vec<String>,
 }
@@ -109,10 +102,6 @@ impl AckMonitor {
     /// Ends the watch; fails the test if anything was confirmed too early, or nothing was looked at.
     pub(crate) async fn finish(self) {
         let found = self.end().await;
-        eprintln!(
-            "{} keys looked up in {} advances; {} behind, with a delete to come",
-            found.keys, found.advances, found.passed_over
-        );
         assert!(
             found.violations.is_empty(),
             "confirmed too early: {:#?}",
@@ -199,40 +188,37 @@ impl Watch {
         self.found.keys += due.len() as u64;
         let ids: Vec<&str> = due.iter().map(|(key, ..)| key.as_str()).collect();
         let stored = self.search.stored(&self.index, &ids, false).await;
-        let mut behind = Vec::new();
+        let mut absent = Vec::new();
         for ((key, commit, last), stored) in due.into_iter().zip(stored) {
-            let found = match stored {
+            let confirmed = format!("commit {commit:#X} is confirmed ({confirmed:#X})");
+            match stored {
                 // The least version that a change of this commit has.
-                Some(stored) if stored.version < (commit >> 3) << 12 => {
-                    format!("version {} is stored", stored.version)
-                }
-                None if last == Last::Written => "no document is stored".to_owned(),
-                _ => continue,
-            };
-            behind.push((
-                key,
-                last,
-                format!("commit {commit:#X} is confirmed ({confirmed:#X}), {found}"),
-            ));
+                Some(stored) if stored.version < (commit >> 3) << 12 => self.found.violations.push(
+                    format!("{key:?}: {confirmed}, version {} is stored", stored.version),
+                ),
+                None if last == Last::Written => absent.push((key, confirmed)),
+                _ => {}
+            }
         }
-        self.judge(behind).await;
+        self.judge_absent(absent).await;
     }
 
-    /// A written key may be behind only if its delete is still to come, which the audit slot tells.
-    async fn judge(&mut self, behind: Vec<(String, Last, String)>) {
-        if behind.is_empty() {
+    /// A written key may be absent only if it was deleted since, which the audit slot then tells; that
+    /// delete need not be confirmed yet.
+    async fn judge_absent(&mut self, absent: Vec<(String, String)>) {
+        if absent.is_empty() {
             return;
         }
         self.read().await;
-        for (key, last, what) in behind {
-            let delete_to_come = self
+        for (key, confirmed) in absent {
+            let deleted_since = self
                 .transactions
                 .iter()
                 .any(|transaction| transaction.truncates || transaction.deletes.contains(&key));
-            if last == Last::Written && delete_to_come {
-                self.found.passed_over += 1;
-            } else {
-                self.found.violations.push(format!("{key:?}: {what}"));
+            if !deleted_since {
+                self.found
+                    .violations
+                    .push(format!("{key:?}: {confirmed}, no document is stored"));
             }
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{DEADLINE, wait_until_within};
+use super::{DEADLINE, Proxy, wait_until_within};
 
 /// Log lines that are shown when a test fails.
 const SHOWN_LINES: usize = 80;
@@ -52,6 +52,11 @@ impl Invocation {
     pub(crate) fn env(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.environment.insert(name.to_owned(), value.to_string());
         self
+    }
+
+    /// Lets it reach Elasticsearch through the proxy alone.
+    pub(crate) fn through(self, proxy: &Proxy) -> Self {
+        self.env("ELASTICSEARCH_URLS", proxy.url())
     }
 
     /// Takes a variable away, so that the program's default counts.

@@ -68,6 +68,14 @@ impl Proxy {
         }
     }
 
+    /// A proxy that holds every bulk request for so long: what is written in a second is bounded then,
+    /// however fast the machine is.
+    pub(crate) async fn slow(world: &World, delay: Duration) -> Self {
+        let proxy = Self::start(world).await;
+        proxy.delay_bulks(delay);
+        proxy
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
