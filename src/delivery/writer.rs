@@ -18,8 +18,7 @@ use super::{
 use crate::{
     change::{Action, Key, Operation, Version},
     elasticsearch::{
-        Bulk, Client, DeadLetter, DeadLetters, Error, RecordsError, RefusedAction, Verdict,
-        key_problem,
+        Bulk, Client, DeadLetter, DeadLetters, RecordsError, RefusedAction, Verdict, key_problem,
     },
     stop::Stop,
 };
@@ -215,11 +214,7 @@ impl Writer {
             .await
         {
             Ok(verdicts) => self.sort(request, verdicts),
-            Err(Error::Refused {
-                status: 413,
-                reason,
-                ..
-            }) => Ok(request.split(reason)),
+            Err(error) if error.is_too_large() => Ok(request.split(error.to_string())),
             Err(error) if error.is(NO_INDEX) => Err(self.index_gone()),
             Err(error) => Ok(Round {
                 left: vec![request],

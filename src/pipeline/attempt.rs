@@ -1,6 +1,6 @@
 //! One attempt: from two open ends, through plan, snapshot and stream, to the end or a failure.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Failure, Shutdown,
@@ -286,8 +286,10 @@ impl<'a> Attempt<'a> {
                 Phase::Sweep
             };
             record.store().await?;
+            let vectors_left_out = self.counters.vectors_dropped.load(Ordering::Relaxed);
             tracing::info!(
                 rows = record.run.n_input_records,
+                vectors_left_out,
                 "the snapshot is complete"
             );
         }

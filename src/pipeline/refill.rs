@@ -6,11 +6,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Failure, table::CurrentTable};
+use super::{
+    Failure,
+    table::{CurrentTable, Look},
+};
 use crate::{
     change::{Key, Row},
     document::Layout,
-    postgres::{self, rows, slot},
+    postgres::{rows, slot},
 };
 
 /// A row that lacks values: its key, and the transaction that changed it.
@@ -44,28 +47,23 @@ pub(super) async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<
     keys.sort_unstable();
     keys.dedup();
     let look = table.look().await;
-    match read(table, &look, &keys).await {
+    match rows::by_keys(table.client(), &look.query, &keys).await {
         // A column went since the table was looked at: look again, once.
         Err(error) if error.is_undefined_column() => {
             let look = table.look_again().await?;
-            Ok(read(table, &look, &keys).await?)
+            let rows = rows::by_keys(table.client(), &look.query, &keys).await?;
+            Refilled::new(&look, rows)
         }
-        refilled => Ok(refilled?),
+        rows => Refilled::new(&look, rows?),
     }
 }
 
-async fn read(
-    table: &CurrentTable,
-    look: &super::table::Look,
-    keys: &[Key],
-) -> Result<Refilled, postgres::Error> {
-    let rows = rows::by_keys(table.client(), &look.query, keys).await?;
-    let rows = rows
-        .into_iter()
-        .filter_map(|row| Some((row.key().ok()?, row)))
-        .collect();
-    Ok(Refilled {
-        layout: look.layout.clone(),
-        rows,
-    })
+impl Refilled {
+    fn new(look: &Look, rows: Vec<Row>) -> Result<Self, Failure> {
+        let keyed = rows.into_iter().map(|row| Ok((look.key(&row)?, row)));
+        Ok(Self {
+            layout: look.layout.clone(),
+            rows: keyed.collect::<Result<_, Failure>>()?,
+        })
+    }
 }

@@ -25,7 +25,6 @@ use crate::{
         catalog,
         rows::{self, Cursor, View},
     },
-    stop::Stop,
 };
 
 /// Rows that are acknowledged together: what a kill repeats, at most, beside what is in flight.
@@ -147,12 +146,7 @@ impl Snapshot<'_> {
             let mut any = false;
             while let Some(row) = fetched.try_next().await? {
                 any = true;
-                let key = row.key().map_err(|error| {
-                    Stop::Unexpected(format!(
-                        "a row of {} has no usable key: {error}",
-                        self.look.table.quoted()
-                    ))
-                })?;
+                let key = self.look.key(&row)?;
                 let operation = Operation {
                     key: key.clone(),
                     version: self.version,

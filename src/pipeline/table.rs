@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::Failure;
 use crate::{
-    change::{Column, Relation},
+    change::{Column, Key, Relation, Row},
     document::{Layout, Shape},
     postgres::{
         RelationMessage, Session,
@@ -41,6 +41,20 @@ pub(super) struct Look {
     pub layout: Arc<Layout>,
     /// How its rows are asked for.
     pub query: Query,
+}
+
+impl Look {
+    /// The key of a row of the table.
+    ///
+    /// # Errors
+    /// It has none that identifies it, which no row of a checked table can have. It must not pass
+    /// for a row that is not there.
+    pub(super) fn key(&self, row: &Row) -> Result<Key, Stop> {
+        row.key().map_err(|error| {
+            let table = self.table.quoted();
+            Stop::Unexpected(format!("a row of {table} has no usable key: {error}"))
+        })
+    }
 }
 
 impl CurrentTable {
