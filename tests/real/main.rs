@@ -15,6 +15,7 @@
     reason = "a test ends at the first thing that is not as it should be, and says what it knows"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 mod harness;

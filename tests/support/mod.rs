@@ -1,6 +1,12 @@
 //! What the tests stand on: servers, a world per test, the program's process, a search client, a
 //! generator of changes, a checker and a monitor. None of it uses the program's own library.
 
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "tests/real and tests/faults both stand on it, and neither needs all of it"
+)]
+
 mod checker;
 mod monitor;
 mod process;

@@ -105,7 +105,7 @@ impl World {
             servers,
         };
         world
-            .execute(include_str!("../../../sql/01-table.sql"))
+            .execute(include_str!("../../sql/01-table.sql"))
             .await;
         world
     }
