@@ -14,9 +14,8 @@ use std::{
 };
 
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 
-use super::{Search, wait_until, world::World};
+use super::{Search, Steady, wait_until, world::World};
 
 /// Keys that are looked up after one advance, at most; the latest commits come first, for they are
 /// the ones that a confirmation could have run ahead of.
@@ -75,12 +74,14 @@ impl AckMonitor {
         let stop = Arc::new(AtomicBool::new(false));
         let knows_the_slot = Arc::new(AtomicBool::new(false));
         let watch = Watch {
-            db: world.connection().await,
+            db: Steady::connect(world.postgres_url()).await,
             search: Search::connect(world.elasticsearch_url()).await,
             audit,
             slot: world.slot(),
             index: world.index(),
             transactions: VecDeque::new(),
+            open: None,
+            read_to: 0,
             found: Found::default(),
             knows_the_slot: Arc::clone(&knows_the_slot),
         };
@@ -118,13 +119,17 @@ impl AckMonitor {
 }
 
 struct Watch {
-    db: Client,
+    db: Steady,
     search: Search,
     audit: String,
     slot: String,
     index: String,
     /// Read from the audit slot and not yet confirmed by the program, in commit order.
     transactions: VecDeque<Transaction>,
+    /// The transaction that is being read.
+    open: Option<Transaction>,
+    /// The last commit that was read: after a crash of the server the slot tells it again.
+    read_to: u64,
     found: Found,
     knows_the_slot: Arc<AtomicBool>,
 }
@@ -157,10 +162,11 @@ impl Watch {
         }
     }
 
-    async fn confirmed(&self) -> Option<u64> {
+    async fn confirmed(&mut self) -> Option<u64> {
         let query = "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1";
-        let row = self.db.query_opt(query, &[&self.slot]).await.unwrap()?;
-        row.get::<_, Option<i64>>(0)
+        let rows = self.db.query(query, &[&self.slot]).await;
+        rows.first()?
+            .get::<_, Option<i64>>(0)
             .map(|lsn| u64::try_from(lsn).unwrap())
     }
 
@@ -187,7 +193,13 @@ impl Watch {
         }
         self.found.keys += due.len() as u64;
         let ids: Vec<&str> = due.iter().map(|(key, ..)| key.as_str()).collect();
-        let stored = self.search.stored(&self.index, &ids, false).await;
+        let stored = loop {
+            // While Elasticsearch does not answer, nothing more can be confirmed either.
+            match self.search.try_stored(&self.index, &ids, false).await {
+                Some(stored) => break stored,
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        };
         let mut absent = Vec::new();
         for ((key, commit, last), stored) in due.into_iter().zip(stored) {
             let confirmed = format!("commit {commit:#X} is confirmed ({confirmed:#X})");
@@ -232,19 +244,21 @@ impl Watch {
         self.transactions.drain(..count).collect()
     }
 
-    /// Reads what the audit slot has, to the end of the log.
+    /// Reads what the audit slot has, to the end of the log. Looked at first and taken second, so that
+    /// nothing is lost with a connection.
     async fn read(&mut self) {
-        let query = "SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
-                       'proto_version', '1', 'publication_names', $2)";
-        let rows = self
-            .db
-            .query(query, &[&self.audit, &self.audit])
-            .await
-            .unwrap();
-        for row in rows {
-            let message: &[u8] = row.get(0);
-            self.take(message);
+        let peek = "SELECT (lsn - '0/0')::bigint, data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
+                      'proto_version', '1', 'publication_names', $2)";
+        let rows = self.db.query(peek, &[&self.audit, &self.audit]).await;
+        let Some(last) = rows.last() else {
+            return;
+        };
+        let end: i64 = last.get(0);
+        for row in &rows {
+            self.take(row.get(1));
         }
+        let advance = "SELECT pg_replication_slot_advance($1, '0/0'::pg_lsn + $2::bigint::numeric)";
+        self.db.query(advance, &[&self.audit, &end]).await;
     }
 
     /// One pgoutput message (manual: "Logical Replication Message Formats"). The relation has one
@@ -253,7 +267,7 @@ impl Watch {
         let (kind, rest) = message.split_first().unwrap();
         if *kind == b'B' {
             let commit = u64::from_be_bytes(rest[..8].try_into().unwrap());
-            self.transactions.push_back(Transaction {
+            self.open = (commit > self.read_to).then(|| Transaction {
                 commit,
                 keys: BTreeMap::new(),
                 deletes: BTreeSet::new(),
@@ -261,7 +275,7 @@ impl Watch {
             });
             return;
         }
-        let Some(open) = self.transactions.back_mut() else {
+        let Some(open) = &mut self.open else {
             return;
         };
         match kind {
@@ -277,6 +291,10 @@ impl Watch {
             b'T' => {
                 open.truncates = true;
                 open.keys.clear();
+            }
+            b'C' => {
+                self.read_to = open.commit;
+                self.transactions.extend(self.open.take());
             }
             _ => {}
         }

@@ -101,18 +101,24 @@ impl Search {
             .ask(Method::Post, &path, Some(json!({ "ids": ids })))
             .await;
         assert!(status == 200 || status == 404, "{path}: {status} {answer}");
-        let Some(documents) = answer["docs"].as_array() else {
-            return vec![None; ids.len()];
-        };
-        documents
-            .iter()
-            .map(|document| {
-                (document["found"] == true).then(|| Stored {
-                    version: document["_version"].as_u64().unwrap(),
-                    source: document["_source"].clone(),
-                })
-            })
-            .collect()
+        documents(&answer, ids.len()).unwrap_or_else(|| panic!("{path}: {answer}"))
+    }
+
+    /// [`Self::stored`] without a word when Elasticsearch does not answer, or cannot answer for every
+    /// one of these documents.
+    pub(crate) async fn try_stored(
+        &self,
+        index: &str,
+        ids: &[&str],
+        source: bool,
+    ) -> Option<Vec<Option<Stored>>> {
+        let path = format!("/{index}/_mget?_source={source}");
+        let body = Some(json!({ "ids": ids }));
+        let (status, bytes) = self.try_raw(Method::Post, &path, body).await.ok()?;
+        if status != 200 {
+            return None;
+        }
+        documents(&serde_json::from_slice(&bytes).ok()?, ids.len())
     }
 
     /// One document; none when it, or the index, is not there.
@@ -215,6 +221,17 @@ impl Search {
     }
 
     async fn raw(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Vec<u8>) {
+        self.try_raw(method, path, body)
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    async fn try_raw(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, Vec<u8>), elasticsearch::Error> {
         let response = self
             .client
             .send(
@@ -225,9 +242,29 @@ impl Search {
                 body.map(|body| body.to_string()),
                 Some(Duration::from_mins(1)),
             )
-            .await
-            .unwrap_or_else(|error| panic!("{path}: {error}"));
+            .await?;
         let status = response.status_code().as_u16();
-        (status, response.bytes().await.unwrap().to_vec())
+        Ok((status, response.bytes().await?.to_vec()))
     }
+}
+
+/// The documents of an answer to `_mget`; none if one of them could not be looked up. Of an index
+/// that is not there, no document is.
+fn documents(answer: &Value, asked: usize) -> Option<Vec<Option<Stored>>> {
+    let Some(documents) = answer["docs"].as_array() else {
+        return Some(vec![None; asked]);
+    };
+    documents
+        .iter()
+        .map(|document| {
+            let error = &document["error"]["type"];
+            if !error.is_null() && error != "index_not_found_exception" {
+                return None;
+            }
+            Some((document["found"] == true).then(|| Stored {
+                version: document["_version"].as_u64().unwrap(),
+                source: document["_source"].clone(),
+            }))
+        })
+        .collect()
 }

@@ -18,6 +18,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::{
+    steady::Steady,
     values::{COLUMNS, Generator},
     world::World,
     writer::Writer,
@@ -133,7 +134,7 @@ impl Workload {
     async fn writer(&self, world: &World, number: usize) -> Writer {
         let seed = self.seed ^ (number as u64).rotate_left(32);
         Writer::new(
-            world.connection().await,
+            Steady::connect(world.postgres_url()).await,
             seed,
             self.generator.clone(),
             self.keys,

@@ -104,9 +104,7 @@ impl World {
             dimensions,
             servers,
         };
-        world
-            .execute(include_str!("../../sql/01-table.sql"))
-            .await;
+        world.execute(include_str!("../../sql/01-table.sql")).await;
         world
     }
 

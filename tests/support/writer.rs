@@ -4,15 +4,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::try_join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use tokio_postgres::{Client, Error, Statement, error::SqlState, types::ToSql};
+use tokio_postgres::{Error, Statement, error::SqlState, types::ToSql};
 
 use super::{
+    steady::{Steady, went_away},
     values::{COLUMNS, Column, Field, Generator, key},
     workload::{Pace, Tally},
 };
 
 pub(super) struct Writer {
-    db: Client,
+    db: Steady,
     random: StdRng,
     generator: Generator,
     /// Keys are drawn from the first so many of the universe.
@@ -23,19 +24,24 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) async fn new(db: Client, seed: u64, generator: Generator, keys: usize) -> Self {
-        // Writers that lock each other out shall find out soon.
-        db.batch_execute("SET deadlock_timeout = '50ms'")
-            .await
-            .unwrap();
-        Self {
+    pub(super) async fn new(db: Steady, seed: u64, generator: Generator, keys: usize) -> Self {
+        let mut writer = Self {
             db,
             random: StdRng::seed_from_u64(seed),
             generator,
             keys,
             statements: HashMap::new(),
             open: Tally::new(),
-        }
+        };
+        writer.prepare_session().await.unwrap();
+        writer
+    }
+
+    /// Writers that lock each other out shall find out soon.
+    async fn prepare_session(&mut self) -> Result<(), Error> {
+        self.statements.clear();
+        let set = "SET deadlock_timeout = '50ms'";
+        self.db.client().batch_execute(set).await
     }
 
     /// Transaction after transaction, for as long as any is due.
@@ -51,8 +57,15 @@ impl Writer {
                     }
                 }
                 Err(error) if lost_a_race(&error) => {
-                    self.db.batch_execute("ROLLBACK").await.unwrap();
+                    // If the server goes away meanwhile, the transaction went with it.
+                    self.db.client().batch_execute("ROLLBACK").await.ok();
                     *done.entry("lost race").or_default() += 1;
+                }
+                // Whether its last transaction was committed, PostgreSQL alone knows.
+                Err(error) if went_away(&error) => {
+                    self.db.reconnect().await;
+                    self.prepare_session().await.ok();
+                    *done.entry("lost connection").or_default() += 1;
                 }
                 Err(error) => panic!("a writer failed: {error:?}"),
             }
@@ -66,7 +79,7 @@ impl Writer {
         for some in numbers.chunks(64) {
             self.insert_many(some).await?;
         }
-        self.db.batch_execute("COMMIT").await
+        self.db.client().batch_execute("COMMIT").await
     }
 
     async fn transaction(&mut self) -> Result<(), Error> {
@@ -87,7 +100,7 @@ impl Writer {
                 self.change().await?;
                 self.change().await?;
                 self.open = Tally::from([("rollback", 1)]);
-                return self.db.batch_execute("ROLLBACK").await;
+                return self.db.client().batch_execute("ROLLBACK").await;
             }
             88..93 => {
                 self.begin().await?;
@@ -107,11 +120,11 @@ impl Writer {
                 self.statement_over_many(rows).await?;
             }
         }
-        self.db.batch_execute("COMMIT").await
+        self.db.client().batch_execute("COMMIT").await
     }
 
     async fn begin(&self) -> Result<(), Error> {
-        self.db.batch_execute("BEGIN").await
+        self.db.client().batch_execute("BEGIN").await
     }
 
     async fn change(&mut self) -> Result<(), Error> {
@@ -147,16 +160,22 @@ impl Writer {
     async fn savepoints(&mut self) -> Result<(), Error> {
         self.change().await?;
         let kept = self.open.clone();
-        self.db.batch_execute("SAVEPOINT a").await?;
+        self.db.client().batch_execute("SAVEPOINT a").await?;
         self.change().await?;
-        self.db.batch_execute("SAVEPOINT b").await?;
+        self.db.client().batch_execute("SAVEPOINT b").await?;
         self.change().await?;
-        self.db.batch_execute("ROLLBACK TO SAVEPOINT a").await?;
+        self.db
+            .client()
+            .batch_execute("ROLLBACK TO SAVEPOINT a")
+            .await?;
         self.open = kept;
         self.change().await?;
-        self.db.batch_execute("SAVEPOINT c").await?;
+        self.db.client().batch_execute("SAVEPOINT c").await?;
         self.change().await?;
-        self.db.batch_execute("RELEASE SAVEPOINT c").await?;
+        self.db
+            .client()
+            .batch_execute("RELEASE SAVEPOINT c")
+            .await?;
         *self.open.entry("savepoint").or_default() += 1;
         Ok(())
     }
@@ -174,7 +193,7 @@ impl Writer {
         let keys: Vec<String> = (0..rows).map(|_| self.key()).collect();
         // Locked in one order first, or two of these would lock each other out all the time.
         let lock = "SELECT count(*) FROM (SELECT FROM integrated_records WHERE hk = ANY($1) ORDER BY hk FOR UPDATE) AS locked";
-        self.db.execute(lock, &[&keys]).await?;
+        self.db.client().execute(lock, &[&keys]).await?;
         let (kind, statement) = *[
             ("update of many", "UPDATE integrated_records SET employee_count = coalesce(employee_count, 0) / 2 WHERE hk = ANY($1)"),
             ("delete of many", "DELETE FROM integrated_records WHERE hk = ANY($1)"),
@@ -214,7 +233,7 @@ impl Writer {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&key];
         parameters.extend(fields.iter().map(Field::parameter));
         // Too many different statements to keep them prepared.
-        let rows = self.db.execute(&statement, &parameters).await?;
+        let rows = self.db.client().execute(&statement, &parameters).await?;
         *self.open.entry("update of some columns").or_default() += rows;
         Ok(())
     }
@@ -265,7 +284,7 @@ impl Writer {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<(), Error> {
         let prepared = self.prepared(statement).await?;
-        let rows = self.db.execute(&prepared, parameters).await?;
+        let rows = self.db.client().execute(&prepared, parameters).await?;
         *self.open.entry(kind).or_default() += rows;
         Ok(())
     }
@@ -280,7 +299,7 @@ impl Writer {
         let inserts = rows.iter().map(async |(key, fields)| {
             let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![key];
             parameters.extend(fields.iter().map(Field::parameter));
-            self.db.execute(&statement, &parameters).await
+            self.db.client().execute(&statement, &parameters).await
         });
         try_join_all(inserts).await.map(|_| ())
     }
@@ -289,7 +308,7 @@ impl Writer {
         if let Some(prepared) = self.statements.get(statement) {
             return Ok(prepared.clone());
         }
-        let prepared = self.db.prepare(statement).await?;
+        let prepared = self.db.client().prepare(statement).await?;
         self.statements
             .insert(statement.to_owned(), prepared.clone());
         Ok(prepared)
