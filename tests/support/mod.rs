@@ -8,7 +8,9 @@
 )]
 
 mod checker;
+mod estate;
 mod monitor;
+mod observer;
 mod process;
 mod proxy;
 mod search;
@@ -20,7 +22,9 @@ mod world;
 mod writer;
 
 pub(crate) use checker::{Truth, assert_equal, compare};
+pub(crate) use estate::assert_tidy;
 pub(crate) use monitor::AckMonitor;
+pub(crate) use observer::Observer;
 pub(crate) use process::{Invocation, Outcome, SyncEs};
 pub(crate) use proxy::Proxy;
 pub(crate) use search::Search;

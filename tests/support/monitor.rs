@@ -101,7 +101,7 @@ impl AckMonitor {
     }
 
     /// Ends the watch; fails the test if anything was confirmed too early, or nothing was looked at.
-    pub(crate) async fn finish(self) {
+    pub(crate) async fn finish(self) -> Found {
         let found = self.end().await;
         assert!(
             found.violations.is_empty(),
@@ -109,6 +109,7 @@ impl AckMonitor {
             found.violations
         );
         assert!(found.keys > 0, "the monitor has seen nothing: {found:?}");
+        found
     }
 
     /// Ends the watch.
@@ -195,7 +196,7 @@ impl Watch {
         let ids: Vec<&str> = due.iter().map(|(key, ..)| key.as_str()).collect();
         let stored = loop {
             // While Elasticsearch does not answer, nothing more can be confirmed either.
-            match self.search.try_stored(&self.index, &ids, false).await {
+            match self.search.try_stored(&self.index, &ids, "false").await {
                 Some(stored) => break stored,
                 None => tokio::time::sleep(PAUSE).await,
             }

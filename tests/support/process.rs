@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -149,10 +149,45 @@ impl SyncEs {
         self.log()
     }
 
+    /// `kill -9`, for a process that may have ended by itself.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// Asks it to stop, as an operator or a container engine does.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Lets it stand still, as a machine that swaps or a debugger does.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("the program runs");
+        kill_process(pid, signal).expect("the program is not waited for yet");
+    }
+
+    /// Resident memory, in kB; none once it has ended.
+    pub(crate) fn memory_kb(&mut self) -> Option<u64> {
+        if !self.runs() {
+            return None;
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// Files and connections that it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        files.map_or(0, Iterator::count)
     }
 
     /// Stops it with SIGTERM, which must end it with exit code 0.

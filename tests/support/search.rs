@@ -104,13 +104,13 @@ impl Search {
         documents(&answer, ids.len()).unwrap_or_else(|| panic!("{path}: {answer}"))
     }
 
-    /// [`Self::stored`] without a word when Elasticsearch does not answer, or cannot answer for every
+    /// [`Self::stored`] with these fields of `_source` alone, without a word when Elasticsearch does not answer, or cannot answer for every
     /// one of these documents.
     pub(crate) async fn try_stored(
         &self,
         index: &str,
         ids: &[&str],
-        source: bool,
+        source: &str,
     ) -> Option<Vec<Option<Stored>>> {
         let path = format!("/{index}/_mget?_source={source}");
         let body = Some(json!({ "ids": ids }));
