@@ -3,6 +3,9 @@
 //! A second slot, read through SQL, tells which keys the transactions below the program's
 //! `confirmed_flush_lsn` changed. PostgreSQL will never send those again, so each such key's document
 //! must by then be at that commit's version or above, or be gone because the key was deleted.
+//!
+//! It survives a restart of either server: the audit slot is moved only past what has been read, and
+//! what a crash of PostgreSQL makes it send again is known by its LSN.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,10 +16,14 @@ use std::{
     time::Duration,
 };
 
+use elasticsearch::http::Url;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, types::ToSql};
 
-use super::{Search, wait_until, world::World};
+use super::{
+    Search, wait_until,
+    world::{World, connect_again, connection_is_lost},
+};
 
 /// Keys that are looked up after one advance, at most; the latest commits come first, for they are
 /// the ones that a confirmation could have run ahead of.
@@ -76,11 +83,14 @@ impl AckMonitor {
         let knows_the_slot = Arc::new(AtomicBool::new(false));
         let watch = Watch {
             db: world.connection().await,
+            url: world.postgres_url(),
             search: Search::connect(world.elasticsearch_url()).await,
             audit,
             slot: world.slot(),
             index: world.index(),
             transactions: VecDeque::new(),
+            last_commit: 0,
+            is_known: false,
             found: Found::default(),
             knows_the_slot: Arc::clone(&knows_the_slot),
         };
@@ -119,12 +129,17 @@ impl AckMonitor {
 
 struct Watch {
     db: Client,
+    url: Url,
     search: Search,
     audit: String,
     slot: String,
     index: String,
     /// Read from the audit slot and not yet confirmed by the program, in commit order.
     transactions: VecDeque<Transaction>,
+    /// The latest commit that was read.
+    last_commit: u64,
+    /// Whether the transaction that is being read was read before.
+    is_known: bool,
     found: Found,
     knows_the_slot: Arc<AtomicBool>,
 }
@@ -157,11 +172,12 @@ impl Watch {
         }
     }
 
-    async fn confirmed(&self) -> Option<u64> {
+    async fn confirmed(&mut self) -> Option<u64> {
         let query = "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1";
-        let row = self.db.query_opt(query, &[&self.slot]).await.unwrap()?;
-        row.get::<_, Option<i64>>(0)
-            .map(|lsn| u64::try_from(lsn).unwrap())
+        let slot = self.slot.clone();
+        let rows = self.query(query, &[&slot]).await;
+        let lsn = rows.first()?.get::<_, Option<i64>>(0)?;
+        Some(u64::try_from(lsn).unwrap())
     }
 
     async fn advanced(&mut self, confirmed: u64) {
@@ -234,16 +250,33 @@ impl Watch {
 
     /// Reads what the audit slot has, to the end of the log.
     async fn read(&mut self) {
-        let query = "SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
-                       'proto_version', '1', 'publication_names', $2)";
-        let rows = self
-            .db
-            .query(query, &[&self.audit, &self.audit])
-            .await
-            .unwrap();
-        for row in rows {
+        let audit = self.audit.clone();
+        let end = self
+            .query("SELECT pg_current_wal_flush_lsn()::text", &[])
+            .await;
+        let end: String = end[0].get(0);
+        let changes = "SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
+                         'proto_version', '1', 'publication_names', $2)";
+        for row in self.query(changes, &[&audit, &audit]).await {
             let message: &[u8] = row.get(0);
             self.take(message);
+        }
+        let advance = "SELECT pg_replication_slot_advance($1, $2::text::pg_lsn)::text";
+        self.query(advance, &[&audit, &end]).await;
+    }
+
+    /// Asks again on a new connection when PostgreSQL has ended meanwhile.
+    async fn query(&mut self, query: &str, parameters: &[&str]) -> Vec<Row> {
+        loop {
+            let parameters = parameters.iter().map(|text| text as &(dyn ToSql + Sync));
+            let parameters: Vec<_> = parameters.collect();
+            match self.db.query(query, &parameters).await {
+                Ok(rows) => return rows,
+                Err(error) if connection_is_lost(&error) => {
+                    self.db = connect_again(&self.url).await;
+                }
+                Err(error) => panic!("{query}\n{error:?}"),
+            }
         }
     }
 
@@ -253,6 +286,11 @@ impl Watch {
         let (kind, rest) = message.split_first().unwrap();
         if *kind == b'B' {
             let commit = u64::from_be_bytes(rest[..8].try_into().unwrap());
+            self.is_known = commit <= self.last_commit;
+            if self.is_known {
+                return;
+            }
+            self.last_commit = commit;
             self.transactions.push_back(Transaction {
                 commit,
                 keys: BTreeMap::new(),
@@ -261,7 +299,7 @@ impl Watch {
             });
             return;
         }
-        let Some(open) = self.transactions.back_mut() else {
+        let Some(open) = self.transactions.back_mut().filter(|_| !self.is_known) else {
             return;
         };
         match kind {

@@ -1,6 +1,6 @@
 //! What Elasticsearch holds, asked through the official client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use elasticsearch::{
     BulkParts, Elasticsearch,
@@ -9,8 +9,12 @@ use elasticsearch::{
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
+use super::DEADLINE;
+
 /// Documents of a page when a whole index is read.
 const PAGE: usize = 500;
+/// Before a question is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A client, with the few questions that tests ask.
 pub(crate) struct Search {
@@ -89,7 +93,7 @@ impl Search {
     }
 
     /// The documents with these ids, in their order, as the next write would find them: not as the
-    /// last refresh left them.
+    /// last refresh left them. Waits while a shard is not there, as after a restart.
     pub(crate) async fn stored(
         &self,
         index: &str,
@@ -97,22 +101,22 @@ impl Search {
         source: bool,
     ) -> Vec<Option<Stored>> {
         let path = format!("/{index}/_mget?_source={source}");
-        let (status, answer) = self
-            .ask(Method::Post, &path, Some(json!({ "ids": ids })))
-            .await;
-        assert!(status == 200 || status == 404, "{path}: {status} {answer}");
-        let Some(documents) = answer["docs"].as_array() else {
-            return vec![None; ids.len()];
-        };
-        documents
-            .iter()
-            .map(|document| {
-                (document["found"] == true).then(|| Stored {
-                    version: document["_version"].as_u64().unwrap(),
-                    source: document["_source"].clone(),
-                })
-            })
-            .collect()
+        let body = json!({ "ids": ids });
+        let start = Instant::now();
+        loop {
+            let (status, answer) = self.ask(Method::Post, &path, Some(body.clone())).await;
+            match (status, answer["docs"].as_array()) {
+                (200, Some(documents)) => {
+                    if let Some(all) = documents.iter().map(stored).collect() {
+                        return all;
+                    }
+                }
+                (404, _) => return vec![None; ids.len()],
+                _ => {}
+            }
+            assert!(start.elapsed() < DEADLINE, "{path}: {status} {answer}");
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// One document; none when it, or the index, is not there.
@@ -214,7 +218,24 @@ impl Search {
         bulk.body(vec![lines]).send().await
     }
 
+    /// Asks again where there is no answer: a test may have taken Elasticsearch down.
     async fn raw(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Vec<u8>) {
+        let start = Instant::now();
+        loop {
+            match self.send(method, path, body.as_ref()).await {
+                Ok(answer) => return answer,
+                Err(error) if start.elapsed() > DEADLINE => panic!("{path}: {error}"),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Vec<u8>), elasticsearch::Error> {
         let response = self
             .client
             .send(
@@ -222,12 +243,25 @@ impl Search {
                 path,
                 HeaderMap::new(),
                 Option::<&()>::None,
-                body.map(|body| body.to_string()),
-                Some(Duration::from_mins(1)),
+                body.map(ToString::to_string),
+                Some(DEADLINE),
             )
-            .await
-            .unwrap_or_else(|error| panic!("{path}: {error}"));
+            .await?;
         let status = response.status_code().as_u16();
-        (status, response.bytes().await.unwrap().to_vec())
+        Ok((status, response.bytes().await?.to_vec()))
     }
+}
+
+/// A document of an `_mget`: none when its shard cannot be read now, `Some(None)` when it is not
+/// there.
+#[expect(clippy::option_option, reason = "not known, and known not to be there")]
+fn stored(document: &Value) -> Option<Option<Stored>> {
+    let error = &document["error"]["type"];
+    if !error.is_null() && error != "index_not_found_exception" {
+        return None;
+    }
+    Some((document["found"] == true).then(|| Stored {
+        version: document["_version"].as_u64().unwrap(),
+        source: document["_source"].clone(),
+    }))
 }

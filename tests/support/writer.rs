@@ -1,7 +1,8 @@
 //! One writer: a connection that changes rows at random, transaction after transaction.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use elasticsearch::http::Url;
 use futures_util::future::try_join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tokio_postgres::{Client, Error, Statement, error::SqlState, types::ToSql};
@@ -9,9 +10,11 @@ use tokio_postgres::{Client, Error, Statement, error::SqlState, types::ToSql};
 use super::{
     values::{COLUMNS, Column, Field, Generator, key},
     workload::{Pace, Tally},
+    world::{connection_is_lost, try_connect},
 };
 
 pub(super) struct Writer {
+    url: Url,
     db: Client,
     random: StdRng,
     generator: Generator,
@@ -23,13 +26,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) async fn new(db: Client, seed: u64, generator: Generator, keys: usize) -> Self {
-        // Writers that lock each other out shall find out soon.
-        db.batch_execute("SET deadlock_timeout = '50ms'")
-            .await
-            .unwrap();
+    pub(super) async fn new(url: Url, seed: u64, generator: Generator, keys: usize) -> Self {
         Self {
-            db,
+            db: session(&url).await.unwrap(),
+            url,
             random: StdRng::seed_from_u64(seed),
             generator,
             keys,
@@ -51,13 +51,35 @@ impl Writer {
                     }
                 }
                 Err(error) if lost_a_race(&error) => {
-                    self.db.batch_execute("ROLLBACK").await.unwrap();
+                    // On a connection that is lost by now, the next transaction says so.
+                    self.db.batch_execute("ROLLBACK").await.ok();
                     *done.entry("lost race").or_default() += 1;
+                }
+                Err(error) if connection_is_lost(&error) => {
+                    *done.entry("lost connection").or_default() += 1;
+                    self.connect_again(&pace).await;
                 }
                 Err(error) => panic!("a writer failed: {error:?}"),
             }
         }
         done
+    }
+
+    /// A new session as soon as PostgreSQL takes one, unless the work is over before.
+    async fn connect_again(&mut self, pace: &Pace) {
+        self.statements.clear();
+        while !pace.is_over() {
+            match session(&self.url).await {
+                Ok(db) => {
+                    self.db = db;
+                    return;
+                }
+                Err(error) if connection_is_lost(&error) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("a writer cannot connect: {error:?}"),
+            }
+        }
     }
 
     /// New rows for the keys of these numbers, in one transaction.
@@ -305,6 +327,13 @@ impl Writer {
     fn key(&mut self) -> String {
         key(self.random.random_range(0..self.keys))
     }
+}
+
+async fn session(url: &Url) -> Result<Client, Error> {
+    let db = try_connect(url).await?;
+    // Writers that lock each other out shall find out soon.
+    db.batch_execute("SET deadlock_timeout = '50ms'").await?;
+    Ok(db)
 }
 
 fn insertion(conflict: &str) -> String {
