@@ -14,3 +14,5 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod servers;

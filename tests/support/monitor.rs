@@ -3,6 +3,9 @@
 //! A second slot, read through SQL, tells which keys the transactions below the program's
 //! `confirmed_flush_lsn` changed. PostgreSQL will never send those again, so each such key's document
 //! must by then be at that commit's version or above, or be gone because the key was deleted.
+//!
+//! It survives a restart of either server: the audit slot is moved only past what has been read, and
+//! what a crash of PostgreSQL makes it send again is known by its LSN.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,9 +16,14 @@ use std::{
     time::Duration,
 };
 
+use elasticsearch::http::Url;
 use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Row, types::ToSql};
 
-use super::{Search, Steady, wait_until, world::World};
+use super::{
+    Search, wait_until,
+    world::{World, connect_again, connection_is_lost},
+};
 
 /// Keys that are looked up after one advance, at most; the latest commits come first, for they are
 /// the ones that a confirmation could have run ahead of.
@@ -74,14 +82,15 @@ impl AckMonitor {
         let stop = Arc::new(AtomicBool::new(false));
         let knows_the_slot = Arc::new(AtomicBool::new(false));
         let watch = Watch {
-            db: Steady::connect(world.postgres_url()).await,
+            db: world.connection().await,
+            url: world.postgres_url(),
             search: Search::connect(world.elasticsearch_url()).await,
             audit,
             slot: world.slot(),
             index: world.index(),
             transactions: VecDeque::new(),
-            open: None,
-            read_to: 0,
+            last_commit: 0,
+            is_known: false,
             found: Found::default(),
             knows_the_slot: Arc::clone(&knows_the_slot),
         };
@@ -120,17 +129,18 @@ impl AckMonitor {
 }
 
 struct Watch {
-    db: Steady,
+    db: Client,
+    url: Url,
     search: Search,
     audit: String,
     slot: String,
     index: String,
     /// Read from the audit slot and not yet confirmed by the program, in commit order.
     transactions: VecDeque<Transaction>,
-    /// The transaction that is being read.
-    open: Option<Transaction>,
-    /// The last commit that was read: after a crash of the server the slot tells it again.
-    read_to: u64,
+    /// The latest commit that was read.
+    last_commit: u64,
+    /// Whether the transaction that is being read was read before.
+    is_known: bool,
     found: Found,
     knows_the_slot: Arc<AtomicBool>,
 }
@@ -165,10 +175,10 @@ impl Watch {
 
     async fn confirmed(&mut self) -> Option<u64> {
         let query = "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1";
-        let rows = self.db.query(query, &[&self.slot]).await;
-        rows.first()?
-            .get::<_, Option<i64>>(0)
-            .map(|lsn| u64::try_from(lsn).unwrap())
+        let slot = self.slot.clone();
+        let rows = self.query(query, &[&slot]).await;
+        let lsn = rows.first()?.get::<_, Option<i64>>(0)?;
+        Some(u64::try_from(lsn).unwrap())
     }
 
     async fn advanced(&mut self, confirmed: u64) {
@@ -194,13 +204,7 @@ impl Watch {
         }
         self.found.keys += due.len() as u64;
         let ids: Vec<&str> = due.iter().map(|(key, ..)| key.as_str()).collect();
-        let stored = loop {
-            // While Elasticsearch does not answer, nothing more can be confirmed either.
-            match self.search.try_stored(&self.index, &ids, "false").await {
-                Some(stored) => break stored,
-                None => tokio::time::sleep(PAUSE).await,
-            }
-        };
+        let stored = self.search.stored(&self.index, &ids, false).await;
         let mut absent = Vec::new();
         for ((key, commit, last), stored) in due.into_iter().zip(stored) {
             let confirmed = format!("commit {commit:#X} is confirmed ({confirmed:#X})");
@@ -245,21 +249,36 @@ impl Watch {
         self.transactions.drain(..count).collect()
     }
 
-    /// Reads what the audit slot has, to the end of the log. Looked at first and taken second, so that
-    /// nothing is lost with a connection.
+    /// Reads what the audit slot has, to the end of the log.
     async fn read(&mut self) {
-        let peek = "SELECT (lsn - '0/0')::bigint, data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
-                      'proto_version', '1', 'publication_names', $2)";
-        let rows = self.db.query(peek, &[&self.audit, &self.audit]).await;
-        let Some(last) = rows.last() else {
-            return;
-        };
-        let end: i64 = last.get(0);
-        for row in &rows {
-            self.take(row.get(1));
+        let audit = self.audit.clone();
+        let end = self
+            .query("SELECT pg_current_wal_flush_lsn()::text", &[])
+            .await;
+        let end: String = end[0].get(0);
+        let changes = "SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
+                         'proto_version', '1', 'publication_names', $2)";
+        for row in self.query(changes, &[&audit, &audit]).await {
+            let message: &[u8] = row.get(0);
+            self.take(message);
         }
-        let advance = "SELECT pg_replication_slot_advance($1, '0/0'::pg_lsn + $2::bigint::numeric)";
-        self.db.query(advance, &[&self.audit, &end]).await;
+        let advance = "SELECT pg_replication_slot_advance($1, $2::text::pg_lsn)::text";
+        self.query(advance, &[&audit, &end]).await;
+    }
+
+    /// Asks again on a new connection when PostgreSQL has ended meanwhile.
+    async fn query(&mut self, query: &str, parameters: &[&str]) -> Vec<Row> {
+        loop {
+            let parameters = parameters.iter().map(|text| text as &(dyn ToSql + Sync));
+            let parameters: Vec<_> = parameters.collect();
+            match self.db.query(query, &parameters).await {
+                Ok(rows) => return rows,
+                Err(error) if connection_is_lost(&error) => {
+                    self.db = connect_again(&self.url).await;
+                }
+                Err(error) => panic!("{query}\n{error:?}"),
+            }
+        }
     }
 
     /// One pgoutput message (manual: "Logical Replication Message Formats"). The relation has one
@@ -268,7 +287,12 @@ impl Watch {
         let (kind, rest) = message.split_first().unwrap();
         if *kind == b'B' {
             let commit = u64::from_be_bytes(rest[..8].try_into().unwrap());
-            self.open = (commit > self.read_to).then(|| Transaction {
+            self.is_known = commit <= self.last_commit;
+            if self.is_known {
+                return;
+            }
+            self.last_commit = commit;
+            self.transactions.push_back(Transaction {
                 commit,
                 keys: BTreeMap::new(),
                 deletes: BTreeSet::new(),
@@ -276,7 +300,7 @@ impl Watch {
             });
             return;
         }
-        let Some(open) = &mut self.open else {
+        let Some(open) = self.transactions.back_mut().filter(|_| !self.is_known) else {
             return;
         };
         match kind {
@@ -292,10 +316,6 @@ impl Watch {
             b'T' => {
                 open.truncates = true;
                 open.keys.clear();
-            }
-            b'C' => {
-                self.read_to = open.commit;
-                self.transactions.extend(self.open.take());
             }
             _ => {}
         }

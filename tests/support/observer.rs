@@ -117,9 +117,7 @@ impl Look {
         let sample = SAMPLE.min(self.keys.len());
         let chosen = index::sample(&mut self.random, self.keys.len(), sample).into_vec();
         let ids: Vec<&str> = chosen.iter().map(|at| self.keys[*at].as_str()).collect();
-        let Some(stored) = self.search.try_stored(&self.index, &ids, "rev").await else {
-            return;
-        };
+        let stored = self.search.stored_fields(&self.index, &ids, "rev").await;
         for (at, stored) in chosen.into_iter().zip(stored) {
             self.seen.looks += 1;
             let revision = stored.map(|stored| stored.source["rev"].as_i64().unwrap());

@@ -1,6 +1,6 @@
 //! What Elasticsearch holds, asked through the official client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use elasticsearch::{
     BulkParts, Elasticsearch,
@@ -9,8 +9,12 @@ use elasticsearch::{
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
+use super::DEADLINE;
+
 /// Documents of a page when a whole index is read.
 const PAGE: usize = 500;
+/// Before a question is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A client, with the few questions that tests ask.
 pub(crate) struct Search {
@@ -89,36 +93,41 @@ impl Search {
     }
 
     /// The documents with these ids, in their order, as the next write would find them: not as the
-    /// last refresh left them.
+    /// last refresh left them. Waits while a shard is not there, as after a restart.
     pub(crate) async fn stored(
         &self,
         index: &str,
         ids: &[&str],
         source: bool,
     ) -> Vec<Option<Stored>> {
-        let path = format!("/{index}/_mget?_source={source}");
-        let (status, answer) = self
-            .ask(Method::Post, &path, Some(json!({ "ids": ids })))
-            .await;
-        assert!(status == 200 || status == 404, "{path}: {status} {answer}");
-        documents(&answer, ids.len()).unwrap_or_else(|| panic!("{path}: {answer}"))
+        let fields = if source { "true" } else { "false" };
+        self.stored_fields(index, ids, fields).await
     }
 
-    /// [`Self::stored`] with these fields of `_source` alone, without a word when Elasticsearch does not answer, or cannot answer for every
-    /// one of these documents.
-    pub(crate) async fn try_stored(
+    /// [`Self::stored`] with some fields of `_source`: names with commas, `true` or `false`.
+    pub(crate) async fn stored_fields(
         &self,
         index: &str,
         ids: &[&str],
         source: &str,
-    ) -> Option<Vec<Option<Stored>>> {
+    ) -> Vec<Option<Stored>> {
         let path = format!("/{index}/_mget?_source={source}");
-        let body = Some(json!({ "ids": ids }));
-        let (status, bytes) = self.try_raw(Method::Post, &path, body).await.ok()?;
-        if status != 200 {
-            return None;
+        let body = json!({ "ids": ids });
+        let start = Instant::now();
+        loop {
+            let (status, answer) = self.ask(Method::Post, &path, Some(body.clone())).await;
+            match (status, answer["docs"].as_array()) {
+                (200, Some(documents)) => {
+                    if let Some(all) = documents.iter().map(stored).collect() {
+                        return all;
+                    }
+                }
+                (404, _) => return vec![None; ids.len()],
+                _ => {}
+            }
+            assert!(start.elapsed() < DEADLINE, "{path}: {status} {answer}");
+            tokio::time::sleep(PAUSE).await;
         }
-        documents(&serde_json::from_slice(&bytes).ok()?, ids.len())
     }
 
     /// One document; none when it, or the index, is not there.
@@ -220,17 +229,23 @@ impl Search {
         bulk.body(vec![lines]).send().await
     }
 
+    /// Asks again where there is no answer: a test may have taken Elasticsearch down.
     async fn raw(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Vec<u8>) {
-        self.try_raw(method, path, body)
-            .await
-            .unwrap_or_else(|error| panic!("{path}: {error}"))
+        let start = Instant::now();
+        loop {
+            match self.send(method, path, body.as_ref()).await {
+                Ok(answer) => return answer,
+                Err(error) if start.elapsed() > DEADLINE => panic!("{path}: {error}"),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
     }
 
-    async fn try_raw(
+    async fn send(
         &self,
         method: Method,
         path: &str,
-        body: Option<Value>,
+        body: Option<&Value>,
     ) -> Result<(u16, Vec<u8>), elasticsearch::Error> {
         let response = self
             .client
@@ -239,8 +254,8 @@ impl Search {
                 path,
                 HeaderMap::new(),
                 Option::<&()>::None,
-                body.map(|body| body.to_string()),
-                Some(Duration::from_mins(1)),
+                body.map(ToString::to_string),
+                Some(DEADLINE),
             )
             .await?;
         let status = response.status_code().as_u16();
@@ -248,23 +263,16 @@ impl Search {
     }
 }
 
-/// The documents of an answer to `_mget`; none if one of them could not be looked up. Of an index
-/// that is not there, no document is.
-fn documents(answer: &Value, asked: usize) -> Option<Vec<Option<Stored>>> {
-    let Some(documents) = answer["docs"].as_array() else {
-        return Some(vec![None; asked]);
-    };
-    documents
-        .iter()
-        .map(|document| {
-            let error = &document["error"]["type"];
-            if !error.is_null() && error != "index_not_found_exception" {
-                return None;
-            }
-            Some((document["found"] == true).then(|| Stored {
-                version: document["_version"].as_u64().unwrap(),
-                source: document["_source"].clone(),
-            }))
-        })
-        .collect()
+/// A document of an `_mget`: none when its shard cannot be read now, `Some(None)` when it is not
+/// there.
+#[expect(clippy::option_option, reason = "not known, and known not to be there")]
+fn stored(document: &Value) -> Option<Option<Stored>> {
+    let error = &document["error"]["type"];
+    if !error.is_null() && error != "index_not_found_exception" {
+        return None;
+    }
+    Some((document["found"] == true).then(|| Stored {
+        version: document["_version"].as_u64().unwrap(),
+        source: document["_source"].clone(),
+    }))
 }

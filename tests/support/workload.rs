@@ -2,7 +2,8 @@
 //!
 //! What a writer does follows from the seed; how the writers interleave does not. PostgreSQL alone
 //! knows what the table holds in the end, so nothing is modelled here: a change of a row that is not
-//! there changes nothing, a transaction that loses a race is one more rolled-back transaction.
+//! there changes nothing, a transaction that loses a race is one more rolled-back transaction, and one
+//! whose connection is lost was committed or not. Writers connect again for as long as they work.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,6 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::{
-    steady::Steady,
     values::{COLUMNS, Generator},
     world::World,
     writer::Writer,
@@ -134,7 +134,7 @@ impl Workload {
     async fn writer(&self, world: &World, number: usize) -> Writer {
         let seed = self.seed ^ (number as u64).rotate_left(32);
         Writer::new(
-            Steady::connect(world.postgres_url()).await,
+            world.postgres_url(),
             seed,
             self.generator.clone(),
             self.keys,
@@ -173,7 +173,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Waits until another change is due; false when there shall be none.
     pub(super) async fn due(&self) -> bool {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.is_over() {
             let allowed = self.start.elapsed().as_millis() * u128::from(self.rate) / 1_000;
             if u128::from(self.changes.load(Ordering::Relaxed)) <= allowed {
                 return true;
@@ -181,6 +181,11 @@ impl Pace {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         false
+    }
+
+    /// Whether there shall be no more changes.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Counts committed changes.

@@ -5,22 +5,22 @@ use std::{
     env,
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use elasticsearch::http::{Method, Url};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Error, NoTls, error::SqlState};
 
 use super::{DEADLINE, Search, SyncEs, process::Invocation, wait_until};
 
 /// Dimensions where a test has no need of a real embedding's length.
 const FEW_DIMENSIONS: usize = 8;
 
-/// The servers that tests run against.
-struct Servers {
+/// The servers that a test runs against.
+pub(super) struct Endpoints {
     postgres: Url,
     elasticsearch: Url,
 }
@@ -35,19 +35,19 @@ pub(crate) struct World {
     pub(crate) db: Client,
     /// Elasticsearch.
     pub(crate) search: Search,
-    servers: Servers,
+    servers: Endpoints,
     directory: TempDir,
 }
 
-/// The servers, from the environment.
-fn servers() -> Servers {
+/// The servers that the environment names.
+pub(super) fn servers_of_the_environment() -> Endpoints {
     let url = |name: &str| {
         let value = env::var(name).unwrap_or_else(|_| {
             panic!("{name} is not set: run these tests with scripts/test, which starts the servers")
         });
         Url::parse(&value).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    Servers {
+    Endpoints {
         postgres: url("SYNC_ES_TEST_POSTGRES_URL"),
         elasticsearch: url("SYNC_ES_TEST_ELASTICSEARCH_URL"),
     }
@@ -60,14 +60,25 @@ pub(crate) fn in_world(test: impl AsyncFnOnce(&World)) {
 
 /// [`in_world`] with an embedding of `dimensions`.
 pub(crate) fn in_world_of(dimensions: usize, test: impl AsyncFnOnce(&World)) {
+    in_world_on(servers_of_the_environment(), dimensions, async |world| {
+        test(world).await;
+    });
+}
+
+/// [`in_world_of`] on given servers, for a test that has to make new connections.
+pub(super) fn in_world_on(
+    servers: Endpoints,
+    dimensions: usize,
+    test: impl AsyncFnOnce(&mut World),
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let world = World::create(dimensions).await;
-        let result = AssertUnwindSafe(test(&world)).catch_unwind().await;
+        let mut world = World::create(servers, dimensions).await;
+        let result = AssertUnwindSafe(test(&mut world)).catch_unwind().await;
         if result.is_err() {
             eprintln!("--- the world was {}", world.name);
         }
@@ -78,16 +89,46 @@ pub(crate) fn in_world_of(dimensions: usize, test: impl AsyncFnOnce(&World)) {
 
 /// A connection whose driver runs until the client is dropped.
 async fn connect(url: &Url) -> Client {
-    let (client, connection) = tokio_postgres::connect(url.as_str(), NoTls)
+    try_connect(url)
         .await
-        .unwrap_or_else(|error| panic!("PostgreSQL of the tests: {error}"));
+        .unwrap_or_else(|error| panic!("PostgreSQL of the tests: {error}"))
+}
+
+/// [`connect`], where PostgreSQL may be down.
+pub(super) async fn try_connect(url: &Url) -> Result<Client, Error> {
+    let (client, connection) = tokio_postgres::connect(url.as_str(), NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
+}
+
+/// A connection as soon as there can be one.
+pub(super) async fn connect_again(url: &Url) -> Client {
+    let start = Instant::now();
+    loop {
+        match try_connect(url).await {
+            Ok(client) => return client,
+            Err(error) if start.elapsed() > DEADLINE => panic!("PostgreSQL of the tests: {error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Whether an error says that the connection is gone: it was closed or reset, or its backend was
+/// told to end (manual: "PostgreSQL Error Codes", class 57).
+pub(super) fn connection_is_lost(error: &Error) -> bool {
+    let ended = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ];
+    error.is_closed()
+        || error.code().is_some_and(|code| ended.contains(code))
+        || std::error::Error::source(error)
+            .is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 impl World {
-    async fn create(dimensions: usize) -> Self {
-        let servers = servers();
+    async fn create(servers: Endpoints, dimensions: usize) -> Self {
         let name = format!("t_{:08x}", rand::random::<u32>());
         let admin = connect(&servers.postgres).await;
         admin
@@ -140,6 +181,11 @@ impl World {
         let path = self.directory.path().join(name);
         std::fs::write(&path, contents).unwrap();
         path
+    }
+
+    /// Replaces the world's connection, which ends with PostgreSQL.
+    pub(crate) async fn reconnect(&mut self) {
+        self.db = connect_again(&self.postgres_url()).await;
     }
 
     /// A second connection to the test's database.

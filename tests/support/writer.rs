@@ -1,19 +1,21 @@
 //! One writer: a connection that changes rows at random, transaction after transaction.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use elasticsearch::http::Url;
 use futures_util::future::try_join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use tokio_postgres::{Error, Statement, error::SqlState, types::ToSql};
+use tokio_postgres::{Client, Error, Statement, error::SqlState, types::ToSql};
 
 use super::{
-    steady::{Steady, went_away},
     values::{COLUMNS, Column, Field, Generator, key},
     workload::{Pace, Tally},
+    world::{connection_is_lost, try_connect},
 };
 
 pub(super) struct Writer {
-    db: Steady,
+    url: Url,
+    db: Client,
     random: StdRng,
     generator: Generator,
     /// Keys are drawn from the first so many of the universe.
@@ -24,24 +26,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) async fn new(db: Steady, seed: u64, generator: Generator, keys: usize) -> Self {
-        let mut writer = Self {
-            db,
+    pub(super) async fn new(url: Url, seed: u64, generator: Generator, keys: usize) -> Self {
+        Self {
+            db: session(&url).await.unwrap(),
+            url,
             random: StdRng::seed_from_u64(seed),
             generator,
             keys,
             statements: HashMap::new(),
             open: Tally::new(),
-        };
-        writer.prepare_session().await.unwrap();
-        writer
-    }
-
-    /// Writers that lock each other out shall find out soon.
-    async fn prepare_session(&mut self) -> Result<(), Error> {
-        self.statements.clear();
-        let set = "SET deadlock_timeout = '50ms'";
-        self.db.client().batch_execute(set).await
+        }
     }
 
     /// Transaction after transaction, for as long as any is due.
@@ -57,20 +51,35 @@ impl Writer {
                     }
                 }
                 Err(error) if lost_a_race(&error) => {
-                    // If the server goes away meanwhile, the transaction went with it.
-                    self.db.client().batch_execute("ROLLBACK").await.ok();
+                    // On a connection that is lost by now, the next transaction says so.
+                    self.db.batch_execute("ROLLBACK").await.ok();
                     *done.entry("lost race").or_default() += 1;
                 }
-                // Whether its last transaction was committed, PostgreSQL alone knows.
-                Err(error) if went_away(&error) => {
-                    self.db.reconnect().await;
-                    self.prepare_session().await.ok();
+                Err(error) if connection_is_lost(&error) => {
                     *done.entry("lost connection").or_default() += 1;
+                    self.connect_again(&pace).await;
                 }
                 Err(error) => panic!("a writer failed: {error:?}"),
             }
         }
         done
+    }
+
+    /// A new session as soon as PostgreSQL takes one, unless the work is over before.
+    async fn connect_again(&mut self, pace: &Pace) {
+        self.statements.clear();
+        while !pace.is_over() {
+            match session(&self.url).await {
+                Ok(db) => {
+                    self.db = db;
+                    return;
+                }
+                Err(error) if connection_is_lost(&error) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("a writer cannot connect: {error:?}"),
+            }
+        }
     }
 
     /// New rows for the keys of these numbers, in one transaction.
@@ -79,7 +88,7 @@ impl Writer {
         for some in numbers.chunks(64) {
             self.insert_many(some).await?;
         }
-        self.db.client().batch_execute("COMMIT").await
+        self.db.batch_execute("COMMIT").await
     }
 
     async fn transaction(&mut self) -> Result<(), Error> {
@@ -100,7 +109,7 @@ impl Writer {
                 self.change().await?;
                 self.change().await?;
                 self.open = Tally::from([("rollback", 1)]);
-                return self.db.client().batch_execute("ROLLBACK").await;
+                return self.db.batch_execute("ROLLBACK").await;
             }
             88..93 => {
                 self.begin().await?;
@@ -120,11 +129,11 @@ impl Writer {
                 self.statement_over_many(rows).await?;
             }
         }
-        self.db.client().batch_execute("COMMIT").await
+        self.db.batch_execute("COMMIT").await
     }
 
     async fn begin(&self) -> Result<(), Error> {
-        self.db.client().batch_execute("BEGIN").await
+        self.db.batch_execute("BEGIN").await
     }
 
     async fn change(&mut self) -> Result<(), Error> {
@@ -160,22 +169,16 @@ impl Writer {
     async fn savepoints(&mut self) -> Result<(), Error> {
         self.change().await?;
         let kept = self.open.clone();
-        self.db.client().batch_execute("SAVEPOINT a").await?;
+        self.db.batch_execute("SAVEPOINT a").await?;
         self.change().await?;
-        self.db.client().batch_execute("SAVEPOINT b").await?;
+        self.db.batch_execute("SAVEPOINT b").await?;
         self.change().await?;
-        self.db
-            .client()
-            .batch_execute("ROLLBACK TO SAVEPOINT a")
-            .await?;
+        self.db.batch_execute("ROLLBACK TO SAVEPOINT a").await?;
         self.open = kept;
         self.change().await?;
-        self.db.client().batch_execute("SAVEPOINT c").await?;
+        self.db.batch_execute("SAVEPOINT c").await?;
         self.change().await?;
-        self.db
-            .client()
-            .batch_execute("RELEASE SAVEPOINT c")
-            .await?;
+        self.db.batch_execute("RELEASE SAVEPOINT c").await?;
         *self.open.entry("savepoint").or_default() += 1;
         Ok(())
     }
@@ -193,7 +196,7 @@ impl Writer {
         let keys: Vec<String> = (0..rows).map(|_| self.key()).collect();
         // Locked in one order first, or two of these would lock each other out all the time.
         let lock = "SELECT count(*) FROM (SELECT FROM integrated_records WHERE hk = ANY($1) ORDER BY hk FOR UPDATE) AS locked";
-        self.db.client().execute(lock, &[&keys]).await?;
+        self.db.execute(lock, &[&keys]).await?;
         let (kind, statement) = *[
             ("update of many", "UPDATE integrated_records SET employee_count = coalesce(employee_count, 0) / 2 WHERE hk = ANY($1)"),
             ("delete of many", "DELETE FROM integrated_records WHERE hk = ANY($1)"),
@@ -233,7 +236,7 @@ impl Writer {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&key];
         parameters.extend(fields.iter().map(Field::parameter));
         // Too many different statements to keep them prepared.
-        let rows = self.db.client().execute(&statement, &parameters).await?;
+        let rows = self.db.execute(&statement, &parameters).await?;
         *self.open.entry("update of some columns").or_default() += rows;
         Ok(())
     }
@@ -284,7 +287,7 @@ impl Writer {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<(), Error> {
         let prepared = self.prepared(statement).await?;
-        let rows = self.db.client().execute(&prepared, parameters).await?;
+        let rows = self.db.execute(&prepared, parameters).await?;
         *self.open.entry(kind).or_default() += rows;
         Ok(())
     }
@@ -299,7 +302,7 @@ impl Writer {
         let inserts = rows.iter().map(async |(key, fields)| {
             let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![key];
             parameters.extend(fields.iter().map(Field::parameter));
-            self.db.client().execute(&statement, &parameters).await
+            self.db.execute(&statement, &parameters).await
         });
         try_join_all(inserts).await.map(|_| ())
     }
@@ -308,7 +311,7 @@ impl Writer {
         if let Some(prepared) = self.statements.get(statement) {
             return Ok(prepared.clone());
         }
-        let prepared = self.db.client().prepare(statement).await?;
+        let prepared = self.db.prepare(statement).await?;
         self.statements
             .insert(statement.to_owned(), prepared.clone());
         Ok(prepared)
@@ -324,6 +327,13 @@ impl Writer {
     fn key(&mut self) -> String {
         key(self.random.random_range(0..self.keys))
     }
+}
+
+async fn session(url: &Url) -> Result<Client, Error> {
+    let db = try_connect(url).await?;
+    // Writers that lock each other out shall find out soon.
+    db.batch_execute("SET deadlock_timeout = '50ms'").await?;
+    Ok(db)
 }
 
 fn insertion(conflict: &str) -> String {

@@ -1,0 +1,180 @@
+//! Control over the servers that a test runs against. Whatever it takes down is up again when it
+//! ends, even by a panic, so that the next test finds its servers.
+
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+use super::world::{World, in_world_on, servers_of_the_environment};
+
+/// Tests that break servers run one by one, whatever `--test-threads` says.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// One of the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Server {
+    Postgres,
+    /// The only node, or the first.
+    Elasticsearch,
+    /// A further node: the second has number 2.
+    Node(u8),
+}
+
+/// How PostgreSQL is to end (manual: "Shutting Down the Server").
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mode {
+    /// Clients are disconnected, walsenders send what is left.
+    Fast,
+    /// As in a crash, but asked for.
+    Immediate,
+}
+
+/// Servers that `scripts/servers` has started as processes.
+pub(crate) struct Servers {
+    directory: PathBuf,
+    down: Mutex<BTreeMap<Server, Down>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Down {
+    Paused,
+    Ended,
+}
+
+/// Runs a test in a world, alone, and lets it break the servers.
+pub(crate) fn in_world_with_servers(
+    dimensions: usize,
+    test: impl AsyncFnOnce(&mut World, &Servers),
+) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    in_world_on(servers_of_the_environment(), dimensions, async |world| {
+        // Dropped before the world is removed, which needs both servers.
+        let servers = Servers::from_env();
+        test(world, &servers).await;
+    });
+}
+
+impl Servers {
+    /// The servers whose state directory `SYNC_ES_TEST_SERVERS` names.
+    pub(crate) fn from_env() -> Self {
+        let directory = env::var_os("SYNC_ES_TEST_SERVERS").expect(
+            "SYNC_ES_TEST_SERVERS is not set: run these tests with scripts/test, which starts the servers",
+        );
+        Self {
+            directory: directory.into(),
+            down: Mutex::default(),
+        }
+    }
+
+    /// SIGKILL to all of its processes at once.
+    pub(crate) async fn kill(&self, server: Server) {
+        self.call("kill", server, &[]).await;
+        self.note(server, Some(Down::Ended));
+    }
+
+    /// SIGSTOP: its connections stay open, and nothing answers.
+    pub(crate) async fn pause(&self, server: Server) {
+        self.note(server, Some(Down::Paused));
+        self.call("pause", server, &[]).await;
+    }
+
+    /// Ends a pause.
+    pub(crate) async fn resume(&self, server: Server) {
+        self.call("continue", server, &[]).await;
+        self.note(server, None);
+    }
+
+    /// Asks PostgreSQL to end, and waits for it.
+    pub(crate) async fn stop_postgres(&self, mode: Mode) {
+        let mode = match mode {
+            Mode::Fast => "fast",
+            Mode::Immediate => "immediate",
+        };
+        self.note(Server::Postgres, Some(Down::Ended));
+        self.call("shutdown", Server::Postgres, &[mode]).await;
+    }
+
+    /// Asks an Elasticsearch node to end, and waits for it.
+    pub(crate) async fn stop(&self, server: Server) {
+        self.note(server, Some(Down::Ended));
+        self.call("shutdown", server, &[]).await;
+    }
+
+    /// Starts again what was killed or stopped, and waits until it answers.
+    pub(crate) async fn restart(&self, server: Server) {
+        self.call("restart", server, &[]).await;
+        self.note(server, None);
+    }
+
+    /// The state directory, with the data of the servers.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn note(&self, server: Server, down: Option<Down>) {
+        let mut all = self.down.lock().unwrap();
+        match down {
+            Some(down) => all.insert(server, down),
+            None => all.remove(&server),
+        };
+    }
+
+    async fn call(&self, command: &str, server: Server, arguments: &[&str]) {
+        let mut script = self.script(command, server);
+        script.args(arguments);
+        // Not here: writers and monitor go on meanwhile.
+        tokio::task::spawn_blocking(move || must_succeed(script))
+            .await
+            .unwrap();
+    }
+
+    fn script(&self, command: &str, server: Server) -> Command {
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
+        script
+            .arg(command)
+            .arg(&self.directory)
+            .arg(server.to_string())
+            .stdin(Stdio::null());
+        script
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        let down = self.down.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (server, down) in std::mem::take(down) {
+            let command = match down {
+                Down::Paused => "continue",
+                Down::Ended => "restart",
+            };
+            let mut script = self.script(command, server);
+            let status = script.status();
+            if !status.is_ok_and(|status| status.success()) {
+                eprintln!("{server} did not come back: the tests that follow will fail");
+            }
+        }
+    }
+}
+
+fn must_succeed(mut script: Command) {
+    let output = script.output().expect("scripts/servers runs");
+    assert!(
+        output.status.success(),
+        "{script:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres => f.write_str("postgres"),
+            Self::Elasticsearch => f.write_str("elasticsearch"),
+            Self::Node(number) => write!(f, "elasticsearch-{number}"),
+        }
+    }
+}
