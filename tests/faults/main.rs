@@ -16,3 +16,7 @@
 mod support;
 
 mod servers;
+
+mod plan;
+mod storm;
+mod storms;
