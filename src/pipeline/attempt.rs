@@ -211,7 +211,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn note_begin(&self, record: &mut Record, point: Lsn) -> Result<(), Failure> {
-        let xmax = slot::snapshot_xmax(&self.session.client).await?;
+        let xmax = slot::next_transaction_id(&self.session.client).await?;
         let run = &mut record.run;
         run.phase = Phase::Snapshot;
         run.sync_finished = false;

@@ -82,7 +82,12 @@ impl Snapshot<'_> {
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
         let mut course = Course::new(record, &self, &acknowledger);
         let read = course.read.clone();
-        let reading = self.read(&cursor, &delivery, &acknowledger, &read);
+        let reading = async {
+            self.read(&cursor, &delivery, &acknowledger, &read).await?;
+            // Waited for here, so that the position goes on being stored meanwhile.
+            delivery.drained().await;
+            Ok(())
+        };
         let result = tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Ended::Interrupted),

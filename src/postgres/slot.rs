@@ -63,12 +63,16 @@ pub async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
         .map_err(Error::doing(format!("dropping replication slot {name}")))
 }
 
-/// The `xmax` of a snapshot taken now: every transaction that has begun is below it.
+/// A transaction id above that of every transaction that has begun. A snapshot's `xmax` would not do:
+/// it is one past the last transaction that has *ended*, and one that has written its commit but
+/// cannot be seen yet can be above it. On a standby it does, for what is replayed there can be seen.
 ///
 /// # Errors
 /// The query failed.
-pub async fn snapshot_xmax(client: &Client) -> Result<u64, Error> {
-    let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text";
+pub async fn next_transaction_id(client: &Client) -> Result<u64, Error> {
+    let sql = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+                 THEN pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+                 ELSE pg_catalog.pg_current_xact_id() END::text";
     transaction_id(client, sql).await
 }
 

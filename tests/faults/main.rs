@@ -20,3 +20,4 @@ mod servers;
 mod plan;
 mod storm;
 mod storms;
+mod visibility;

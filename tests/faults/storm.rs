@@ -113,10 +113,7 @@ pub(crate) async fn storm(world: &mut World, servers: &Servers, plan: &Plan) -> 
         weathered = weathered => weathered,
         never = storm.supervise() => match never {},
     };
-    let (starts, memory_kb) = (storm.starts.into_inner(), storm.memory_kb.into_inner());
-    for instance in storm.instances {
-        instance.into_inner().stop().await;
-    }
+    let (starts, memory_kb) = storm.end().await;
     world.reconnect().await;
     assert_equal(
         world,
@@ -250,6 +247,14 @@ impl Storm<'_> {
             }
             pause(100).await;
         }
+    }
+
+    /// Stops the instances; how many were started in all, and the most memory that one took.
+    async fn end(self) -> (usize, u64) {
+        for instance in self.instances {
+            instance.into_inner().stop().await;
+        }
+        (self.starts.into_inner(), self.memory_kb.into_inner())
     }
 
     /// Waits until the alias is there.

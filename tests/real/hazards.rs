@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     snapshot::add_rows,
-    support::{Proxy, Truth, World, assert_equal, in_world, in_world_of},
+    support::{Proxy, Truth, World, assert_equal, in_world, in_world_of, wait_until},
 };
 
 /// A table of its own, followed from its snapshot on; afterwards it equals the index.
@@ -182,5 +182,45 @@ fn a_refusal_is_not_forgotten_by_a_run_that_was_killed_after_it() {
         program.kill_9();
         let outcome = run.output().await;
         assert_eq!(outcome.code, Some(3), "{}", outcome.log);
+    });
+}
+
+/// An INSERT that waits for the delete of its key has written its row already: its record is below the
+/// delete's in the log, and its commit above. A version made of a change's own LSN would lose it.
+#[test]
+fn an_insert_that_waited_for_the_delete_of_its_key_is_the_later_one() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        for number in 1..=20 {
+            let (one, other) = (world.connection().await, world.connection().await);
+            let begin = format!(
+                "BEGIN; UPDATE integrated_records SET name = 'locked' WHERE hk = 'row-{number}'"
+            );
+            one.batch_execute(&begin).await.unwrap();
+            let delete = format!("DELETE FROM integrated_records WHERE hk = 'row-{number}'");
+            // Deleted, so that the insert waits; deleted once more, so that there is a record above its own.
+            one.batch_execute(&format!(
+                "{delete}; INSERT INTO integrated_records (hk) VALUES ('row-{number}')"
+            ))
+            .await
+            .unwrap();
+            let insert = format!(
+                "INSERT INTO integrated_records (hk, name) VALUES ('row-{number}', 'again')"
+            );
+            let inserting =
+                tokio::spawn(async move { other.batch_execute(&insert).await.unwrap() });
+            let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()";
+            wait_until("the insert waits", async || world.ask::<i32>(waits).await).await;
+            one.batch_execute(&format!("{delete}; COMMIT"))
+                .await
+                .unwrap();
+            inserting.await.unwrap();
+        }
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert_eq!(world.search.count(world.alias()).await, Some(20));
+        program.stop().await;
     });
 }
