@@ -173,3 +173,31 @@ fn a_kill_in_the_middle_of_a_large_transaction_is_made_good() {
         program.stop().await;
     });
 }
+
+#[test]
+fn a_resume_skips_no_key_whatever_the_collation_of_the_key() {
+    // "B" < "a" in the first, "a" < "B" in the second, and 'a' = 'A' in the third.
+    let collations = ["\"C\"", "\"sv-x-icu\"", "ignore_case"];
+    for collation in collations {
+        in_world_of(8, async |world| {
+            world
+                .execute(&format!(
+                    "CREATE COLLATION ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+                     ALTER TABLE integrated_records ALTER hk TYPE text COLLATE {collation}"
+                ))
+                .await;
+            let workload = Workload::new(world, 3_000).await;
+            workload.fill(world).await;
+            let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
+            let run = world.sync_es(&["run"]).through(&proxy);
+            for documents in [700, 1_300] {
+                kill_in_snapshot(world, &run, documents).await;
+            }
+            proxy.pass();
+            let mut program = run.start();
+            world.caught_up(&mut program).await;
+            assert_equal(world, &Truth::organizations()).await;
+            program.stop().await;
+        });
+    }
+}

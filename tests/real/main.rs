@@ -23,6 +23,7 @@ mod snapshot;
 mod stream;
 mod convergence;
 mod kills;
+mod transactions;
 mod values;
 mod tables;
 mod refusals;
