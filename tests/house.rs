@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// The rooms in the order of `src/lib.rs`, each with what it may use of the others. `pipeline` and
 /// `commands` alone know both ends; `observe` is a leaf that all may use.
@@ -290,6 +290,35 @@ fn the_map_names_every_file_and_nothing_else() {
         assert!(
             there.contains(name) || tests.contains(&name),
             "{name} is gone"
+        );
+    }
+}
+
+/// `scripts/mutations` needs half an hour; that its patches still fit the code is seen at once.
+#[test]
+fn every_mutation_fits_the_code_that_it_breaks() {
+    let patches: Vec<_> = fs::read_dir(root().join("tests/mutations"))
+        .unwrap()
+        .collect();
+    assert!(!patches.is_empty());
+    for patch in patches {
+        let patch = patch.unwrap().path();
+        let text = fs::read_to_string(&patch).unwrap();
+        assert!(
+            text.starts_with("Breaks: ") && text.contains("\nCaught by: "),
+            "{}",
+            patch.display()
+        );
+        let check = Command::new("git")
+            .current_dir(root())
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{}",
+            String::from_utf8_lossy(&check.stderr)
         );
     }
 }
