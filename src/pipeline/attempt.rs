@@ -54,7 +54,7 @@ impl<'a> Attempt<'a> {
         record: &mut Option<Record>,
         shutdown: &mut Shutdown,
     ) -> Result<Outcome, Failure> {
-        if !prepare::lead(job, &session.client, shutdown).await? {
+        if !prepare::lead(job, session, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
         let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
@@ -395,6 +395,6 @@ impl<'a> Attempt<'a> {
     }
 
     fn endpoint(&self) -> postgres::Endpoint {
-        postgres::endpoint(&self.job.postgres.replication_parts(&self.session.server))
+        postgres::endpoint(&self.job.postgres.replication_parts(self.session))
     }
 }

@@ -102,7 +102,7 @@ async fn attempt(
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,
         // The session holds the lock that says that this instance is the one that writes.
-        ended = session.ended() => Err(Failure::Heals(ended.to_string())),
+        ended = session.lost() => Err(Failure::Heals(ended.to_string())),
     }
 }
 
