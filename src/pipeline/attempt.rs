@@ -173,8 +173,7 @@ impl<'a> Attempt<'a> {
         record.run.last_synced_item = None;
         record.run.acknowledged_lsn = None;
         record.store().await?;
-        if drop_slot {
-            slot::drop_slot(&self.session.client, &names.slot).await?;
+        if drop_slot && slot::drop_slot(&self.session.client, &names.slot).await? {
             tracing::warn!(
                 slot = names.slot,
                 "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
