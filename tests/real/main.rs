@@ -32,3 +32,4 @@ mod history;
 mod settings;
 mod search;
 mod elasticsearch;
+mod network;
