@@ -29,13 +29,7 @@ async fn dropped(settings: &Postgres) -> Result<bool, Stop> {
     let session = postgres::connect(&settings.connection)
         .await
         .map_err(|error| trouble(&error))?;
-    let found = slot::look(&session.client, &settings.slot)
+    slot::drop_slot(&session.client, &settings.slot)
         .await
-        .map_err(|error| trouble(&error))?;
-    if found.is_some() {
-        slot::drop_slot(&session.client, &settings.slot)
-            .await
-            .map_err(|error| trouble(&error))?;
-    }
-    Ok(found.is_some())
+        .map_err(|error| trouble(&error))
 }

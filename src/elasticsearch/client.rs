@@ -1,7 +1,8 @@
 //! Requests to Elasticsearch and OpenSearch, over the addresses that answer.
 //!
 //! The official client is named here alone, and used as a transport: one single-node transport an
-//! address, because its own pool is a blind round robin. Every request of ours can be repeated
+//! address, because its own pool is a blind round robin. One that did not answer in time is made anew:
+//! its other connections are as dead as the one that was waited for, and each would be waited for. Every request of ours can be repeated
 //! (writes carry an external version, an expected sequence number, or say what is to be), so one
 //! that found no node goes to the next within the same call. No product check and no
 //! `compatible-with` header, which a cluster one major behind would refuse.
@@ -114,7 +115,9 @@ struct Shared {
 struct Node {
     /// Without user and password.
     url: Url,
-    transport: Transport,
+    /// Certificates to trust beside the system's and Mozilla's.
+    ca_pem: Option<Vec<u8>>,
+    transport: Mutex<Arc<Transport>>,
     headers: HeaderMap,
 }
 
@@ -226,8 +229,10 @@ impl Client {
         if pick.unproven {
             node.accepts_connections(limit.min(CONNECT_MAX)).await?;
         }
+        let transport = node.transport();
         let trouble = |error: elasticsearch::Error| {
             if error.is_timeout() {
+                node.connect_anew(&transport);
                 Error::TimedOut {
                     node: node.name(),
                     limit,
@@ -236,8 +241,7 @@ impl Client {
                 node.unreachable(&deepest_cause(&error))
             }
         };
-        let response = node
-            .transport
+        let response = transport
             .send(
                 method,
                 path,
@@ -273,23 +277,33 @@ impl Node {
         if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Options(format!("{url} is not an http(s) address")));
         }
-        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.clone()))
-            .disable_proxy()
-            .enable_meta_header(false);
-        if let Some(pem) = &options.ca_certificate_pem {
-            let certificate = Certificate::from_pem(pem)
-                .map_err(|error| Error::Options(format!("the CA certificate: {error}")))?;
-            builder = builder.cert_validation(CertificateValidation::Full(certificate));
-        }
-        let transport = builder
-            .build()
-            .map_err(|error| Error::Options(deepest_cause(&error)))?;
+        let ca_pem = options.ca_certificate_pem.clone();
+        let transport = transport(&url, ca_pem.as_deref())?;
         let headers = headers(&auth, &options.opaque_id)?;
         Ok(Self {
             url,
-            transport,
+            ca_pem,
+            transport: Mutex::new(Arc::new(transport)),
             headers,
         })
+    }
+
+    fn transport(&self) -> Arc<Transport> {
+        let transport = self.transport.lock();
+        transport.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets go of all connections of `dead`; requests that are under way keep theirs.
+    fn connect_anew(&self, dead: &Arc<Transport>) {
+        let current = self.transport.lock();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, dead) {
+            return;
+        }
+        match transport(&self.url, self.ca_pem.as_deref()) {
+            Ok(fresh) => *current = Arc::new(fresh),
+            Err(error) => tracing::warn!(%error, "connections could not be made anew"),
+        }
     }
 
     /// Fails fast where a request would wait its whole time for a host that is not there.
@@ -328,6 +342,20 @@ impl Node {
     fn name(&self) -> String {
         node_name(&self.url)
     }
+}
+
+fn transport(url: &Url, ca_pem: Option<&[u8]>) -> Result<Transport, Error> {
+    let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.clone()))
+        .disable_proxy()
+        .enable_meta_header(false);
+    if let Some(pem) = ca_pem {
+        let certificate = Certificate::from_pem(pem)
+            .map_err(|error| Error::Options(format!("the CA certificate: {error}")))?;
+        builder = builder.cert_validation(CertificateValidation::Full(certificate));
+    }
+    builder
+        .build()
+        .map_err(|error| Error::Options(deepest_cause(&error)))
 }
 
 /// Scheme, host and port, the port even where it is the scheme's own; never a user or a password.

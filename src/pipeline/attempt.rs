@@ -54,7 +54,7 @@ impl<'a> Attempt<'a> {
         record: &mut Option<Record>,
         shutdown: &mut Shutdown,
     ) -> Result<Outcome, Failure> {
-        if !prepare::lead(job, &session.client, shutdown).await? {
+        if !prepare::lead(job, session, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
         let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
@@ -173,8 +173,7 @@ impl<'a> Attempt<'a> {
         record.run.last_synced_item = None;
         record.run.acknowledged_lsn = None;
         record.store().await?;
-        if drop_slot {
-            slot::drop_slot(&self.session.client, &names.slot).await?;
+        if drop_slot && slot::drop_slot(&self.session.client, &names.slot).await? {
             tracing::warn!(
                 slot = names.slot,
                 "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
@@ -395,6 +394,6 @@ impl<'a> Attempt<'a> {
     }
 
     fn endpoint(&self) -> postgres::Endpoint {
-        postgres::endpoint(&self.job.postgres.replication_parts(&self.session.server))
+        postgres::endpoint(&self.job.postgres.replication_parts(self.session))
     }
 }

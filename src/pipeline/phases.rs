@@ -14,7 +14,11 @@ use super::{
     job::{Job, Outcome},
     record::Record,
 };
-use crate::{postgres, stop::Stop};
+use crate::{
+    change::{Version, Windows},
+    postgres::{self, catalog},
+    stop::Stop,
+};
 
 /// How long an attempt may take to end in order once the program is asked to end. Nothing is lost
 /// when it does not: what is not stored comes again.
@@ -38,6 +42,7 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
     let mut retries = 0;
     loop {
         let began = Instant::now();
+        let stood = record.as_ref().map(Record::position);
         let mut impatient = shutdown.clone();
         let attempted = tokio::select! {
             biased;
@@ -55,6 +60,11 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
             return Ok(Outcome::Interrupted);
         }
         let trouble = match failure {
+            Failure::Stop(Stop::ForeignVersion { key, stored, .. })
+                if of_another_instance(job, stored).await =>
+            {
+                format!("another instance has written a newer document of key {key:?}")
+            }
             Failure::Stop(stop) => {
                 note_stop(record.as_mut(), &stop).await;
                 return Err(stop);
@@ -62,8 +72,9 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
             Failure::Heals(trouble) => trouble,
             Failure::Lane => "delivery has stopped".to_owned(),
         };
-        // An attempt that ran for long was not the same trouble again.
-        retries = if began.elapsed() > job.retry.backoff_max {
+        // An attempt that came further or ran for long did not meet the same trouble again.
+        let came_further = record.as_ref().map(Record::position) != stood;
+        retries = if came_further || began.elapsed() > job.retry.backoff_max {
             1
         } else {
             retries + 1
@@ -102,8 +113,21 @@ async fn attempt(
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,
         // The session holds the lock that says that this instance is the one that writes.
-        ended = session.ended() => Err(Failure::Heals(ended.to_string())),
+        ended = session.lost() => Err(Failure::Heals(ended.to_string())),
     }
+}
+
+/// Whether a version that this attempt could not know is one that the database has given since: then
+/// another instance took over while this one was cut off. A database that cannot be asked now is
+/// asked by the next attempt.
+async fn of_another_instance(job: &Job, stored: Version) -> bool {
+    let Ok(session) = postgres::connect(&job.postgres).await else {
+        return true;
+    };
+    let server = catalog::server(&session.client).await;
+    server.is_ok_and(|server| {
+        stored.0 <= Version::of_commit(server.wal_flush).0 + Windows::MAX_WINDOWS
+    })
 }
 
 /// Leaves the reason in the run's record, for whoever looks there first.

@@ -19,7 +19,7 @@ use crate::{
     document::{Layout, TemplateOptions, own_template, template},
     elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, Runs, put_template},
     postgres::{
-        self, Error,
+        self, Error, Session,
         catalog::{self, Publication, Table},
         rows, slot,
     },
@@ -28,21 +28,24 @@ use crate::{
 };
 
 /// Waits until this instance is the one that writes into the alias; false when the program is asked
-/// to end before. The lock is the session's: it is free again as soon as the session is gone.
+/// to end before. The lock is the session's: it is free again as soon as the session is gone, or
+/// PostgreSQL has heard nothing of it for a while.
 ///
 /// # Errors
 /// PostgreSQL cannot be asked.
 pub(super) async fn lead(
     job: &Job,
-    client: &Client,
+    session: &Session,
     shutdown: &mut Shutdown,
 ) -> Result<bool, Failure> {
     const PAUSE: Duration = Duration::from_millis(500);
     let lock = format!("sync-es/{}", job.names.alias);
     let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1::text, 0))";
     let mut told = false;
+    session.expire_when_silent().await?;
     loop {
-        let row = client
+        let row = session
+            .client
             .query_one(sql, &[&lock])
             .await
             .map_err(Error::doing("taking the lock of the alias"))?;

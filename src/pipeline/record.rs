@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Failure;
 use crate::{
+    change::Lsn,
     delivery::Retry,
     elasticsearch::{RecordsError, Run, RunWriter},
     stop::Stop,
@@ -25,6 +26,12 @@ impl Record {
     pub(super) fn new(writer: RunWriter, mut run: Run, retry: Retry) -> Self {
         run.number = writer.number();
         Self { writer, retry, run }
+    }
+
+    /// How far the run is: what a resume would go on from.
+    #[must_use]
+    pub(super) fn position(&self) -> (Option<Lsn>, Option<String>) {
+        (self.run.acknowledged_lsn, self.run.last_synced_item.clone())
     }
 
     /// Stores the record; tries again while the trouble is one that heals, as often as the retry

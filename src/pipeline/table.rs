@@ -85,6 +85,12 @@ impl CurrentTable {
 
     /// The session that the table is looked at through.
     #[must_use]
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Its client.
+    #[must_use]
     pub(super) fn client(&self) -> &Client {
         &self.session.client
     }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::{Failure, plan::publishes, tail::Tail};
 use crate::{postgres::catalog, stop::Stop};
 
@@ -23,13 +25,19 @@ pub(super) async fn watch(tail: &Tail) -> Failure {
 
 async fn look(tail: &Tail) -> Result<(), Failure> {
     let look = tail.table.look().await;
-    let found = catalog::publication(
-        tail.table.client(),
+    let session = tail.table.session();
+    let asked = catalog::publication(
+        &session.client,
         tail.table.server(),
         &tail.publication,
         &look.table,
-    )
-    .await?;
+    );
+    // The session that rows are read again through: were it dead without a word, they would be
+    // waited for without end.
+    let limit = session.silence_max();
+    let found = timeout(limit, asked)
+        .await
+        .map_err(|_| Failure::Heals(format!("PostgreSQL: no answer within {limit:?}")))??;
     publishes(found.as_ref(), &tail.publication)?;
     match tail.index.look().await {
         Ok(Some(found)) if found.uuid == tail.index_uuid => Ok(found.check_writes()?),

@@ -2,10 +2,12 @@
 //!
 //! `pgwire-replication` is named in this file alone, behind [`Stream`], so that it can be replaced.
 //! It answers keepalives and sends status updates by itself, always with the LSN that was confirmed
-//! last, also while nobody reads; it confirms nothing on its own. `START_REPLICATION` gets 0/0: the
+//! last, also while nobody reads; it confirms nothing on its own. A server that is silent is told from
+//! one that has nothing to say: it asks for a sign of life when it has heard nothing for half of
+//! `wal_sender_timeout`, so we do not speak before without need, and give up a while after it would. `START_REPLICATION` gets 0/0: the
 //! server knows where the slot stands, and a position of ours ahead of it would silently skip.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pgwire_replication::{
@@ -72,8 +74,8 @@ fn sqlstate(text: &str) -> Option<&str> {
     rest.get(..5)
 }
 
-/// How often the server hears of us while nothing changes, at least. Far below any sane
-/// `wal_sender_timeout` (60 s by default).
+/// How long a confirmation waits for the next, at most, and between two status updates while frames
+/// wait for us. Far below any sane `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// Frames between the socket and us: enough to hide a task switch, few enough to bound memory.
 const BUFFERED_FRAMES: usize = 16;
@@ -81,9 +83,12 @@ const BUFFERED_FRAMES: usize = 16;
 /// is bounded by the window, of which such a row is a whole one.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
-/// Where to connect to, as whom.
+/// Where to connect to, as whom, and how long to wait for it.
 #[derive(Clone)]
-pub struct Endpoint(ReplicationConfig);
+pub struct Endpoint {
+    config: ReplicationConfig,
+    silence_max: Duration,
+}
 
 /// The server of a session, for the replication protocol.
 #[must_use]
@@ -110,13 +115,16 @@ pub fn endpoint(parts: &ReplicationParts) -> Endpoint {
         "",
         "",
     );
-    Endpoint(
-        config
+    Endpoint {
+        config: config
             .with_port(parts.port)
             .with_tls(tls)
             .with_options(&parts.options)
-            .with_application_name(&parts.application_name),
-    )
+            .with_application_name(&parts.application_name)
+            // Left to the server: were we to speak unasked, it would never ask.
+            .with_wakeup_interval(parts.silence_max),
+        silence_max: parts.silence_max,
+    }
 }
 
 /// A new slot and the snapshot that goes with it.
@@ -126,7 +134,7 @@ pub struct NewSlot {
     /// The name of the exported snapshot: it sees every transaction that committed before.
     pub snapshot: String,
     /// The session that holds the snapshot; it is gone when this is dropped.
-    _session: ReplicationClient,
+    _session: Connection,
 }
 
 /// Creates a logical slot and exports its snapshot (manual: "Streaming Replication Protocol",
@@ -139,7 +147,13 @@ pub async fn create_slot(endpoint: Endpoint, slot: &str) -> Result<NewSlot, Repl
         doing: format!("creating replication slot {slot}"),
         source,
     };
-    let mut session = ReplicationClient::connect_gated(endpoint.0)
+    let mut session = Connection(
+        ReplicationClient::connect_gated(endpoint.config)
+            .await
+            .map_err(failed)?,
+    );
+    // Creating a slot may take as long as it likes, an answer to this may not.
+    within(endpoint.silence_max, session.0.identify_system())
         .await
         .map_err(failed)?;
     // The form without parentheses is understood by every supported version.
@@ -147,7 +161,7 @@ pub async fn create_slot(endpoint: Endpoint, slot: &str) -> Result<NewSlot, Repl
         "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT",
         quoted(slot)
     );
-    let rows = session.simple_query(&command).await.map_err(failed)?;
+    let rows = session.0.simple_query(&command).await.map_err(failed)?;
     let text = |column: usize| {
         let value = rows
             .first()
@@ -172,10 +186,34 @@ pub async fn create_slot(endpoint: Endpoint, slot: &str) -> Result<NewSlot, Repl
     })
 }
 
+/// A connection that is closed when it is dropped, also while the client waits for the server in it.
+struct Connection(ReplicationClient);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the server says in time, or that it is silent.
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, PgWireError>>,
+) -> Result<T, PgWireError> {
+    tokio::time::timeout(limit, answer)
+        .await
+        .unwrap_or_else(|_| {
+            let silent = format!("the server has been silent for {limit:?}");
+            let error = io::Error::new(io::ErrorKind::TimedOut, silent);
+            Err(PgWireError::Io(Arc::new(error)))
+        })
+}
+
 /// An open stream of a slot.
 pub struct Stream {
-    client: ReplicationClient,
+    connection: Connection,
     slot: String,
+    silence_max: Duration,
 }
 
 impl Stream {
@@ -192,8 +230,11 @@ impl Stream {
             doing: format!("starting replication from slot {slot}"),
             source,
         };
-        let mut config = endpoint
-            .0
+        let Endpoint {
+            config,
+            silence_max,
+        } = endpoint;
+        let mut config = config
             .with_start_lsn(pgwire_replication::Lsn::ZERO)
             .with_binary(true)
             .with_status_interval(STATUS_INTERVAL)
@@ -202,23 +243,25 @@ impl Stream {
         slot.clone_into(&mut config.slot);
         // The server splits the list as identifiers and folds their case unless quoted.
         config.publication = Publication::from(quoted(publication));
-        let mut client = ReplicationClient::connect(config).await.map_err(failed)?;
-        client.wait_started().await.map_err(failed)?;
+        let client = ReplicationClient::connect(config).await.map_err(failed)?;
+        let mut connection = Connection(client);
+        within(silence_max, connection.0.wait_started())
+            .await
+            .map_err(failed)?;
         Ok(Self {
-            client,
+            connection,
             slot: slot.to_owned(),
+            silence_max,
         })
     }
 
     /// The next frame. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The connection ended, the slot was invalidated or the publication is gone.
+    /// The connection ended or the server is silent, the slot was invalidated or the publication is gone.
     pub async fn next(&mut self) -> Result<Frame, ReplicationError> {
         loop {
-            let event = self
-                .client
-                .recv()
+            let event = within(self.silence_max, self.connection.0.recv())
                 .await
                 .map_err(|source| self.failed(source))?;
             match event {
@@ -243,9 +286,8 @@ impl Stream {
                 // Logical messages carry no row, and no stop LSN is asked for.
                 Some(ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. }) => {}
                 None => {
-                    return Err(self.failed(PgWireError::Io(std::sync::Arc::new(
-                        std::io::ErrorKind::UnexpectedEof.into(),
-                    ))));
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Err(self.failed(PgWireError::Io(Arc::new(error))));
                 }
             }
         }
@@ -254,7 +296,8 @@ impl Stream {
     /// Tells the server that everything before `stored` will never be asked for again. It goes out
     /// with the next status update. Only an LSN that is stored may be given.
     pub fn confirm(&self, stored: Lsn) {
-        self.client
+        self.connection
+            .0
             .update_applied_lsn(pgwire_replication::Lsn::from_u64(stored.0));
     }
 
@@ -265,15 +308,13 @@ impl Stream {
     pub async fn close(mut self) -> Result<(), ReplicationError> {
         let reported = tokio::time::Instant::now() + STATUS_INTERVAL + Duration::from_millis(100);
         // Frames must be taken meanwhile, or the client does not get to its status update.
-        while let Ok(event) = tokio::time::timeout_at(reported, self.client.recv()).await {
+        while let Ok(event) = tokio::time::timeout_at(reported, self.connection.0.recv()).await {
             event.map_err(|source| self.failed(source))?;
         }
-        let slot = self.slot.clone();
-        self.client
-            .shutdown()
+        within(self.silence_max, self.connection.0.shutdown())
             .await
             .map_err(|source| ReplicationError {
-                doing: format!("closing the stream of slot {slot}"),
+                doing: format!("closing the stream of slot {}", self.slot),
                 source,
             })
     }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Client, types::PgLsn};
+use tokio_postgres::{Client, error::SqlState, types::PgLsn};
 
 use super::Error;
 use crate::change::Lsn;
@@ -48,19 +48,18 @@ pub async fn look(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
     }))
 }
 
-/// Drops a slot that nobody streams from.
+/// Drops a slot that nobody streams from; false when there is none of that name. One whose making was
+/// broken off goes by itself, a moment later.
 ///
 /// # Errors
-/// The slot is in use (55006), there is none (42704), or the role may not.
-pub async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
-    client
-        .execute(
-            "SELECT pg_catalog.pg_drop_replication_slot($1::text)",
-            &[&name],
-        )
-        .await
-        .map(|_| ())
-        .map_err(Error::doing(format!("dropping replication slot {name}")))
+/// The slot is in use (55006), or the role may not.
+pub async fn drop_slot(client: &Client, name: &str) -> Result<bool, Error> {
+    let sql = "SELECT pg_catalog.pg_drop_replication_slot($1::text)";
+    match client.execute(sql, &[&name]).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(false),
+        Err(error) => Err(error).map_err(Error::doing(format!("dropping replication slot {name}"))),
+    }
 }
 
 /// A transaction id above that of every transaction that has begun. A snapshot's `xmax` would not do:

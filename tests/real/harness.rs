@@ -1,10 +1,17 @@
 //! The tests' own tools: each finds what it is there to find.
 
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
 use elasticsearch::http::{Method, Url};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::support::{
-    AckMonitor, Proxy, Search, Truth, Workload, World, compare, in_world, in_world_of, wait_until,
+    AckMonitor, Direction, Fault, Proxy, Refusing, Search, Truth, Wire, WireMode, Workload, World,
+    compare, in_world, in_world_of, wait_until,
 };
 
 /// Writes the table's documents by hand, as the program should, with versions above any commit's.
@@ -173,5 +180,114 @@ fn the_proxy_refuses_and_loses_as_many_bulk_requests_as_it_is_told_to() {
         assert_eq!(world.search.count(&world.index()).await, Some(4));
         assert_eq!(proxy.documents(), [1, 1, 1, 1, 1]);
         assert_eq!(proxy.pending(), 0);
+    });
+}
+
+#[test]
+fn the_proxy_refuses_items_each_in_its_place_and_knows_what_comes_again() {
+    in_world(async |world| {
+        let mapping = json!({ "mappings": { "enabled": false } });
+        let index = format!("/{}", world.index());
+        world.search.must(Method::Put, &index, Some(mapping)).await;
+        let proxy = Proxy::start(world).await;
+        let through = Search::connect(&Url::parse(&proxy.url()).unwrap()).await;
+        let refusing = Refusing {
+            held_back: 0.3,
+            carried_out: 0.3,
+        };
+        proxy.by_chance(1, &[(Fault::RefuseItems(refusing), 1.0)]);
+        let ids: Vec<String> = (0..100).map(|id| id.to_string()).collect();
+        let mut lines = String::new();
+        for id in &ids {
+            let index = world.index();
+            let target =
+                json!({ "_index": index, "_id": id, "version": 7, "version_type": "external" });
+            lines.push_str(&json!({ "index": target }).to_string());
+            lines.push_str("\n{}\n");
+        }
+        let answer = through.ask_bulk(lines.clone()).await;
+        let items = answer["items"].as_array().unwrap();
+        assert_eq!(items.len(), 100);
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let stored = world.search.stored(&world.index(), &ids, false).await;
+        let told = items.iter().zip(&stored);
+        let count = |done: bool, there: bool| {
+            told.clone()
+                .filter(|(item, stored)| {
+                    (item["index"]["status"] == 201) == done && stored.is_some() == there
+                })
+                .count()
+        };
+        assert_eq!(
+            count(true, false),
+            0,
+            "told as done, and not there: {answer}"
+        );
+        assert!(
+            count(false, false) > 10 && count(false, true) > 10,
+            "{answer}"
+        );
+        let done = count(true, true);
+        proxy.pass();
+        through.ask_bulk(lines).await;
+        assert_eq!(proxy.again().len(), done);
+        assert_eq!(proxy.overtaking(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_wire_delays_swallows_cuts_and_refuses() {
+    in_world(async |world| {
+        let wire = Wire::to_postgres(world, 1).await;
+        let connect = async || {
+            let connected = tokio_postgres::connect(wire.url().as_str(), tokio_postgres::NoTls);
+            let (client, connection) = connected.await?;
+            tokio::spawn(connection);
+            Ok::<_, tokio_postgres::Error>(client)
+        };
+        let client = connect().await.unwrap();
+        let asks = async || client.simple_query("SELECT 1").await.map(|_| ());
+        let soon = Duration::from_millis(300);
+        asks().await.unwrap();
+
+        let start = Instant::now();
+        wire.set(WireMode::Delay {
+            latency: soon / 2,
+            jitter: Duration::ZERO,
+        });
+        asks().await.unwrap();
+        assert!(
+            start.elapsed() >= soon,
+            "there and back is twice the latency"
+        );
+
+        // What is swallowed arrives when it is over; new connections are not concerned.
+        wire.set(WireMode::Pass);
+        wire.set_open(WireMode::Blackhole(Direction::ToClient));
+        let mut answer = pin!(asks());
+        assert!(timeout(soon, &mut answer).await.is_err(), "an answer");
+        connect().await.unwrap();
+        wire.set(WireMode::Pass);
+        answer.await.unwrap();
+
+        wire.set(WireMode::Throttle(1_000));
+        let start = Instant::now();
+        client
+            .simple_query("SELECT repeat('x', 1000)")
+            .await
+            .unwrap();
+        assert!(start.elapsed() >= 2 * soon, "in less than a second");
+
+        wire.set(WireMode::CutAfter(100));
+        assert!(
+            client
+                .simple_query("SELECT repeat('x', 1000)")
+                .await
+                .is_err()
+        );
+        wire.set(WireMode::Refuse);
+        assert!(connect().await.is_err());
+        wire.set(WireMode::Pass);
+        connect().await.unwrap();
     });
 }

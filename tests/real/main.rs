@@ -33,3 +33,4 @@ mod history;
 mod settings;
 mod search;
 mod elasticsearch;
+mod network;

@@ -218,6 +218,12 @@ impl Search {
         assert_eq!(answer["errors"], false, "{answer}");
     }
 
+    /// The answer to a bulk request of ready-made lines.
+    pub(crate) async fn ask_bulk(&self, lines: String) -> Value {
+        let response = self.send_bulk(lines).await.unwrap();
+        response.json().await.unwrap()
+    }
+
     /// The status of a bulk request's answer; none when there is no answer.
     pub(crate) async fn try_bulk(&self, lines: String) -> Option<u16> {
         let response = self.send_bulk(lines).await.ok()?;

@@ -193,6 +193,11 @@ impl World {
         connect(&self.postgres_url()).await
     }
 
+    /// A connection to another database of the same server.
+    pub(crate) async fn elsewhere(&self) -> Client {
+        connect(&self.servers.postgres).await
+    }
+
     /// Statements without an answer.
     pub(crate) async fn execute(&self, statements: &str) {
         self.db
@@ -285,9 +290,13 @@ impl World {
 
     /// Waits until the alias is there, that is until the snapshot is in and the stream caught up.
     pub(crate) async fn live(&self, program: &mut SyncEs) {
+        self.live_within(DEADLINE, program).await;
+    }
+
+    async fn live_within(&self, deadline: Duration, program: &mut SyncEs) {
         let alias = self.alias();
         program
-            .until("the alias is there", async || {
+            .until_within(deadline, "the alias is there", async || {
                 (!self.search.indices(alias).await.is_empty()).then_some(())
             })
             .await;
@@ -301,7 +310,7 @@ impl World {
 
     /// [`Self::caught_up`] with a deadline of its own.
     pub(crate) async fn caught_up_within(&self, deadline: Duration, program: &mut SyncEs) {
-        self.live(program).await;
+        self.live_within(deadline, program).await;
         let lsn: i64 = self
             .ask("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
             .await

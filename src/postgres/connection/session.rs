@@ -5,7 +5,7 @@
 //! settings are pinned as startup options, which prevail over those of the role and the database,
 //! so that nothing set there changes what a value looks like or how long a statement may take.
 
-use std::{fmt::Write as _, net::IpAddr, path::PathBuf, sync::Once};
+use std::{fmt::Write as _, net::IpAddr, path::PathBuf, sync::Once, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{net, sync::watch, time};
@@ -19,6 +19,7 @@ use super::{
     options::{Host, Options, Target},
     tls::SslMode,
 };
+use crate::postgres::Error;
 
 /// A session with the server that answered. It ends when `client` is dropped.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub struct Session {
     pub server: Server,
     /// `server_version_num`, for example 150018.
     pub version: u32,
+    /// How long the server waits for a silent client: its `wal_sender_timeout`, or
+    /// [`PATIENCE_DEFAULT`] where that is off.
+    pub patience: Duration,
     ended: watch::Receiver<Option<String>>,
 }
 
@@ -70,7 +74,14 @@ pub struct ReplicationParts {
     pub options: String,
     /// The startup parameter `application_name`.
     pub application_name: String,
+    /// How long the server may be silent, at most.
+    pub silence_max: Duration,
 }
+
+/// Patience of a server that has been told to wait for ever: what it has when told nothing.
+const PATIENCE_DEFAULT: Duration = Duration::from_mins(1);
+/// How much longer than the server we wait, so that a word on its way still arrives.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Pinned in every session. Waiting for a lock ends after 30 s, because a queued lock request
 /// makes all later statements on the table wait behind it.
@@ -86,7 +97,7 @@ const PINNED: [(&str, &str); 14] = [
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("lock_timeout", "30s"),
-    // A session whose client vanished without a word ends in a minute, and its lock with it.
+    // A session whose client's machine vanished without a word ends in a minute.
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),
     ("tcp_keepalives_count", "3"),
@@ -135,13 +146,60 @@ pub async fn connect(options: &Options) -> Result<Session, ConnectError> {
 }
 
 impl Session {
+    /// How long an answer may take on a connection that is alive.
+    #[must_use]
+    pub fn silence_max(&self) -> Duration {
+        self.patience + PATIENCE_MARGIN
+    }
+
+    /// From now on the server ends this session, and frees the locks that it holds, once it has
+    /// heard nothing for [`Self::patience`]. Keepalives of TCP do not tell it that: whatever stands
+    /// between answers them too. So [`Self::lost`] has to be awaited meanwhile.
+    ///
+    /// # Errors
+    /// The query failed.
+    pub async fn expire_when_silent(&self) -> Result<(), Error> {
+        let milliseconds = self.patience.as_millis();
+        let sql = format!("SET idle_session_timeout = {milliseconds}");
+        let set = self.client.batch_execute(&sql).await;
+        set.map_err(Error::doing("limiting how long the session may be idle"))
+    }
+
+    /// Lets the server hear of the session now and then, and waits until the connection has ended or
+    /// an answer is overdue.
+    pub async fn lost(&self) -> SessionEnded {
+        tokio::select! {
+            ended = self.ended() => ended,
+            cause = self.silent() => self.because(cause),
+        }
+    }
+
+    /// Waits until an answer is overdue. One that fails is the end of the connection, which is told
+    /// elsewhere.
+    async fn silent(&self) -> String {
+        let limit = self.silence_max();
+        loop {
+            time::sleep(self.patience / 4).await;
+            if time::timeout(limit, self.client.simple_query(""))
+                .await
+                .is_err()
+            {
+                return format!("no answer within {limit:?}");
+            }
+        }
+    }
+
     /// Waits until the connection has ended, and says why.
-    pub async fn ended(&self) -> SessionEnded {
+    async fn ended(&self) -> SessionEnded {
         let mut ended = self.ended.clone();
         let cause = match ended.wait_for(Option::is_some).await {
             Ok(cause) => cause.clone().unwrap_or_default(),
             Err(_) => "its task was stopped".to_owned(),
         };
+        self.because(cause)
+    }
+
+    fn because(&self, cause: String) -> SessionEnded {
         SessionEnded {
             host: self.server.host.clone(),
             port: self.server.port,
@@ -153,7 +211,8 @@ impl Session {
 impl Options {
     /// The same server, the same TLS and the same session settings for the stream.
     #[must_use]
-    pub fn replication_parts(&self, server: &Server) -> ReplicationParts {
+    pub fn replication_parts(&self, session: &Session) -> ReplicationParts {
+        let server = &session.server;
         let host = Host {
             name: server.host.clone(),
             address: server.address,
@@ -172,8 +231,14 @@ impl Options {
             server_name: server.host.clone(),
             roots: self.tls.roots_file(),
             client_certificate: self.tls.client.clone(),
-            options: self.startup_options(),
+            // The server's own setting, unless that is to wait for ever.
+            options: format!(
+                "{} -c wal_sender_timeout={}",
+                self.startup_options(),
+                session.patience.as_millis()
+            ),
             application_name: self.application_name.clone(),
+            silence_max: session.silence_max(),
         }
     }
 
@@ -324,14 +389,16 @@ where
         client,
         server,
         version: facts.version,
+        patience: facts.patience,
         ended,
     })
 }
 
-/// What the server is, as far as `target_session_attrs` asks.
+/// What the server is, as far as `target_session_attrs` asks, and how long it waits.
 #[derive(Debug, Clone, Copy)]
 struct Facts {
     version: u32,
+    patience: Duration,
     standby: bool,
     read_only: bool,
 }
@@ -352,7 +419,8 @@ async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
     let answer = client
         .simple_query(
             "SELECT current_setting('server_version_num'), pg_is_in_recovery(), \
-             current_setting('transaction_read_only')",
+             current_setting('transaction_read_only'), \
+             (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout')",
         )
         .await?;
     let row = answer.iter().find_map(|message| match message {
@@ -360,8 +428,11 @@ async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
         _ => None,
     });
     let column = |index| row.and_then(|row| row.get(index)).unwrap_or_default();
+    // In milliseconds; 0 is for ever.
+    let patience = column(3).parse().ok().filter(|patience| *patience > 0);
     Ok(Facts {
         version: column(0).parse().unwrap_or_default(),
+        patience: patience.map_or(PATIENCE_DEFAULT, Duration::from_millis),
         standby: column(1) == "t",
         read_only: column(2) == "on",
     })
