@@ -29,17 +29,47 @@ pub(crate) struct Step {
 pub(crate) enum Fault {
     KillProgram,
     StopProgram,
-    PauseProgram { ms: u64 },
-    KillElasticsearch { ms: u64 },
-    PauseElasticsearch { ms: u64 },
-    KillPostgres { ms: u64 },
-    StopPostgres { ms: u64 },
+    PauseProgram {
+        ms: u64,
+    },
+    KillElasticsearch {
+        ms: u64,
+    },
+    PauseElasticsearch {
+        ms: u64,
+    },
+    KillPostgres {
+        ms: u64,
+    },
+    StopPostgres {
+        ms: u64,
+    },
     TerminateBackends,
-    RefuseBulks { count: usize },
-    LoseAnswers { count: usize },
-    SlowBulks { ms: u64 },
-    BlockWrites { ms: u64 },
-    CloseIndex { ms: u64 },
+    RefuseBulks {
+        count: usize,
+    },
+    LoseAnswers {
+        count: usize,
+    },
+    SlowBulks {
+        ms: u64,
+    },
+    /// Bulk requests are repeated, answers lost, cut or wrong, items refused: each by chance.
+    StrangeBulks {
+        seed: u64,
+        ms: u64,
+    },
+    /// The wires to PostgreSQL are slow, silent, cut, or lead nowhere, one after the other.
+    WirePostgres {
+        seed: u64,
+        ms: u64,
+    },
+    BlockWrites {
+        ms: u64,
+    },
+    CloseIndex {
+        ms: u64,
+    },
 }
 
 impl Plan {
@@ -85,10 +115,10 @@ impl Plan {
 
 impl Fault {
     fn draw(random: &mut StdRng) -> Self {
-        let ms = random.random_range(200..4_000);
+        let (ms, seed) = (random.random_range(200..4_000), random.random());
         let count = random.random_range(1..6);
         // Kills of the program are what happens most often.
-        match random.random_range(0..20) {
+        match random.random_range(0..24) {
             0..6 => Self::KillProgram,
             6 => Self::StopProgram,
             7 => Self::PauseProgram { ms },
@@ -101,6 +131,8 @@ impl Fault {
             15..17 => Self::LoseAnswers { count },
             17 => Self::SlowBulks { ms: ms / 4 },
             18 => Self::BlockWrites { ms },
+            19..21 => Self::StrangeBulks { seed, ms: ms * 2 },
+            21..23 => Self::WirePostgres { seed, ms: ms * 2 },
             _ => Self::CloseIndex { ms },
         }
     }

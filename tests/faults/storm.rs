@@ -15,8 +15,9 @@ use tokio::sync::Mutex;
 use crate::{
     plan::{Fault, Plan},
     support::{
-        AckMonitor, Invocation, Mode, Observer, Proxy, Server, Servers, SyncEs, Truth, Workload,
-        World, assert_equal, assert_tidy, wait_until_within,
+        AckMonitor, Fault as BulkFault, Invocation, Mode, Observer, Proxy, Refusing, Server,
+        Servers, SyncEs, Truth, Wire, Workload, World, assert_equal, assert_tidy,
+        wait_until_within,
     },
 };
 
@@ -34,6 +35,24 @@ const FILES: usize = 64;
 const RETAINED: i64 = 64 << 20;
 /// The exit codes that a supervisor answers with a restart: an end that cannot be reached at the start.
 const NOT_REACHED: [i32; 2] = [10, 11];
+
+/// What bulk requests meet by chance.
+const STRANGE: [(BulkFault, f64); 8] = [
+    (BulkFault::Repeat, 0.1),
+    (BulkFault::RepeatLater, 0.05),
+    (BulkFault::LoseAnswer, 0.1),
+    (BulkFault::Truncate, 0.1),
+    (BulkFault::Shorten, 0.05),
+    (BulkFault::Misanswer, 0.05),
+    (BulkFault::Undead(Duration::from_secs(2)), 0.05),
+    (
+        BulkFault::RefuseItems(Refusing {
+            held_back: 0.2,
+            carried_out: 0.1,
+        }),
+        0.3,
+    ),
+];
 
 /// What a storm that was weathered has to tell.
 #[derive(Debug, Serialize)]
@@ -54,6 +73,7 @@ struct Storm<'a> {
     world: &'a World,
     servers: &'a Servers,
     proxy: &'a Proxy,
+    wire: &'a Wire,
     run: Invocation,
     instances: Vec<Mutex<SyncEs>>,
     /// One fault at a time on each server; several may be at work on different ones.
@@ -73,17 +93,13 @@ pub(crate) async fn storm(world: &mut World, servers: &Servers, plan: &Plan) -> 
     let writers = workload.start(world).await;
     // Slow enough that the first faults find the snapshot under way.
     let proxy = Proxy::slow(world, Duration::from_millis(40)).await;
-    let run = world
-        .sync_es(&["run"])
-        .env("ES_CLIENT_BATCH_SIZE", 20)
-        .through(&proxy);
-    let run = run
-        .env("ES_RETRY_BACKOFF_SECONDS", 0.2)
-        .env("ES_RETRY_MAX_BACKOFF_SECONDS", 2);
+    let wire = Wire::to_postgres(world, plan.seed).await;
+    let run = invocation(world, &wire, &proxy);
     let storm = Storm {
         world: &*world,
         servers,
         proxy: &proxy,
+        wire: &wire,
         instances: (0..plan.instances)
             .map(|_| Mutex::new(run.start()))
             .collect(),
@@ -134,6 +150,17 @@ pub(crate) async fn storm(world: &mut World, servers: &Servers, plan: &Plan) -> 
     }
 }
 
+/// Small requests and short waits, so that much happens in little time.
+fn invocation(world: &World, wire: &Wire, proxy: &Proxy) -> Invocation {
+    world
+        .sync_es(&["run"])
+        .env("POSTGRES_URL", wire.url())
+        .env("ES_CLIENT_BATCH_SIZE", 20)
+        .env("ES_RETRY_BACKOFF_SECONDS", 0.2)
+        .env("ES_RETRY_MAX_BACKOFF_SECONDS", 2)
+        .through(proxy)
+}
+
 impl Storm<'_> {
     /// One fault, from its beginning to its end.
     async fn suffer(&self, fault: Fault) {
@@ -179,6 +206,14 @@ impl Storm<'_> {
                 self.proxy.delay_bulks(Duration::from_millis(ms));
                 pause(3_000).await;
                 self.proxy.delay_bulks(Duration::ZERO);
+            }
+            Fault::StrangeBulks { seed, ms } => {
+                self.proxy.by_chance(seed, &STRANGE);
+                pause(ms).await;
+                self.proxy.pass();
+            }
+            Fault::WirePostgres { seed, ms } => {
+                self.wire.storm(seed, Duration::from_millis(ms)).await;
             }
             Fault::BlockWrites { ms } => {
                 let _alone = self.elasticsearch.lock().await;
