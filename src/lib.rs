@@ -4,6 +4,9 @@
 //! request → acknowledgement → position. A room may use those above it; only [`pipeline`] knows
 //! both ends. ARCHITECTURE.md has the map.
 
+#[macro_use]
+mod failpoint;
+
 pub mod value;
 pub mod change;
 pub mod stop;

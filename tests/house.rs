@@ -6,7 +6,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
 
 /// The rooms in the order of `src/lib.rs`, each with what it may use of the others. `pipeline` and
 /// `commands` alone know both ends; `observe` is a leaf that all may use.
@@ -68,7 +73,7 @@ const PURE: [&str; 17] = [
     "pipeline/preconditions.rs",
 ];
 
-const IMPURE: [&str; 14] = [
+const IMPURE: [&str; 15] = [
     "async ",
     ".await",
     "tokio::",
@@ -83,6 +88,7 @@ const IMPURE: [&str; 14] = [
     "RandomState",
     "rand::",
     "tracing::",
+    "failpoint!",
 ];
 
 /// A foreign client, and where alone it may be named, so that it can be replaced.
@@ -321,6 +327,26 @@ fn every_mutation_fits_the_code_that_it_breaks() {
             String::from_utf8_lossy(&check.stderr)
         );
     }
+}
+
+#[test]
+fn every_failpoint_is_in_the_sweep_with_what_it_can_do() {
+    let mut there = BTreeMap::new();
+    for file in sources() {
+        let code: String = file.code().collect();
+        for point in code.split("failpoint!(\"").skip(1) {
+            let (name, rest) = point.split_once('"').unwrap();
+            let place = there.insert(name.to_owned(), rest.starts_with(','));
+            assert_eq!(place, None, "{name} is at two places");
+        }
+    }
+    let listed = fs::read_to_string(root().join("tests/faults/points.rs")).unwrap();
+    let swept = listed.split("Point::new(\"").skip(1).map(|point| {
+        let (name, rest) = point.split_once('"').unwrap();
+        let end = rest.find("),\n").unwrap();
+        (name.to_owned(), rest[..end].ends_with(", Error"))
+    });
+    assert_eq!(there, swept.collect(), "src/ and tests/faults/points.rs");
 }
 
 /// A file of `src/` that is not all tests.

@@ -147,10 +147,12 @@ impl Writer {
                 continue;
             }
             let round = self.send(request).await?;
+            failpoint!("bulk-judged");
             let progress =
                 !round.resolved.is_empty() || !round.refused.is_empty() || round.trouble.is_none();
             self.clear(round.mended).await;
             resolve(round.resolved);
+            failpoint!("bulk-resolved");
             resolve(self.set_aside(round.refused).await?);
             requests.extend(round.left);
             attempt = if progress { 0 } else { attempt + 1 };
@@ -303,12 +305,14 @@ impl Writer {
             .iter()
             .map(|refusal| refusal.letter(self.options.run))
             .collect();
+        failpoint!("dead-letters-to-be-stored");
         let mut attempt = 0;
         while let Err(error) = self.dead_letters.store(&letters).await {
             attempt += 1;
             self.pause(attempt, &format!("storing dead letters: {error}"))
                 .await?;
         }
+        failpoint!("dead-letters-stored");
         self.counters
             .dead_letters
             .fetch_add(letters.len() as u64, Ordering::Relaxed);
@@ -324,7 +328,10 @@ impl Writer {
             return;
         }
         match self.dead_letters.clear(&mended).await {
-            Ok(()) => self.dead_keys.remove(&mended),
+            Ok(()) => {
+                failpoint!("dead-letters-cleared");
+                self.dead_keys.remove(&mended);
+            }
             Err(error) => {
                 tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared");
             }

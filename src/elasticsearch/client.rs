@@ -176,6 +176,7 @@ impl Client {
         let answer = self
             .request(Method::Post, &path, &query, Some(bulk.body()))
             .await?;
+        failpoint!("bulk-sent", Error::Malformed);
         judge(&answer.body, bulk.len(), bound).map_err(|error| Error::Malformed(error.to_string()))
     }
 

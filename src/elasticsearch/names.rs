@@ -92,6 +92,7 @@ pub async fn swap_alias(
         .collect();
     actions.push(json!({"add": {"index": to, "alias": name}}));
     let request = body(&json!({"actions": actions}));
+    failpoint!("alias-about-to-move", Error::Malformed);
     match client
         .request(Method::Post, "_aliases", &[], Some(request))
         .await
@@ -100,6 +101,7 @@ pub async fn swap_alias(
         Err(error) if error.is("aliases_not_found_exception") => {}
         answer => acknowledged(&answer?, || format!("alias {name}"))?,
     }
+    failpoint!("alias-moved", Error::Malformed);
     let found = alias_targets(client, name).await?;
     if found == [to] {
         Ok(())

@@ -88,6 +88,7 @@ impl<'a> Attempt<'a> {
         let names = &job.names;
         if job.mode == Mode::Continuous && facts.publication.is_none() {
             catalog::create_publication(&session.client, &names.publication, &facts.table).await?;
+            failpoint!("publication-created", Failure::Heals);
             tracing::info!(publication = names.publication, "created the publication");
         }
         let elasticsearch = job.elasticsearch.ping().await?;
@@ -102,7 +103,9 @@ impl<'a> Attempt<'a> {
             record
         } else {
             runs.prepare().await?;
+            failpoint!("run-index-made", Failure::Heals);
             let (writer, _) = runs.take_over().await?;
+            failpoint!("run-taken-over", Failure::Heals);
             let run = prepare::run(job, &facts, &index_uuid, index_was_new);
             record.insert(Record::new(writer, run, job.retry))
         };
@@ -173,7 +176,9 @@ impl<'a> Attempt<'a> {
         record.run.last_synced_item = None;
         record.run.acknowledged_lsn = None;
         record.store().await?;
+        failpoint!("intent-stored", Failure::Heals);
         if drop_slot && slot::drop_slot(&self.session.client, &names.slot).await? {
+            failpoint!("old-slot-dropped", Failure::Heals);
             tracing::warn!(
                 slot = names.slot,
                 "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
@@ -185,11 +190,13 @@ impl<'a> Attempt<'a> {
             () = shutdown.requested() => return Ok(Ended::Interrupted),
             created = create_slot(endpoint, &names.slot) => created?,
         };
+        failpoint!("slot-created", Failure::Heals);
         tracing::info!(slot = names.slot, consistent_point = %created.consistent_point, "created the replication slot");
         self.note_begin(record, created.consistent_point).await?;
         record.run.consistent_point = Some(created.consistent_point);
         record.run.acknowledged_lsn = Some(created.consistent_point);
         record.store().await?;
+        failpoint!("consistent-point-stored", Failure::Heals);
         let ended = self
             .snapshot(View::Exported(&created.snapshot), record, shutdown)
             .await?;
@@ -206,6 +213,7 @@ impl<'a> Attempt<'a> {
         record.run.last_synced_item = None;
         self.note_begin(record, point).await?;
         record.store().await?;
+        failpoint!("snapshot-point-stored", Failure::Heals);
         self.resume(record, shutdown).await
     }
 
@@ -285,6 +293,7 @@ impl<'a> Attempt<'a> {
                 Phase::Sweep
             };
             record.store().await?;
+            failpoint!("snapshot-complete-stored", Failure::Heals);
             let vectors_left_out = self.counters.vectors_dropped.load(Ordering::Relaxed);
             tracing::info!(
                 rows = record.run.n_input_records,
@@ -331,6 +340,7 @@ impl<'a> Attempt<'a> {
             None
         } else {
             let at = catalog::mark(&self.session.client).await?;
+            failpoint!("mark-written", Failure::Heals);
             Some(AliasSwitch {
                 alias: names.alias.clone(),
                 from: targets,
@@ -370,6 +380,7 @@ impl<'a> Attempt<'a> {
         record.run.phase = Phase::Done;
         record.run.finished_at = Some(Timestamp::now());
         record.store().await?;
+        failpoint!("run-done-stored", Failure::Heals);
         match self
             .writer
             .refused_at(record.run.snapshot_version())

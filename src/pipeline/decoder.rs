@@ -65,6 +65,7 @@ impl Decoder {
                 Ok(()) = self.confirmed.changed() => {
                     if let Some(lsn) = *self.confirmed.borrow_and_update() {
                         stream.confirm(lsn);
+                        failpoint!("position-confirmed", Failure::Heals);
                     }
                 }
                 frame = stream.next() => {
@@ -93,7 +94,10 @@ impl Decoder {
             None => {}
             Some(Step::Begin { xid }) => self.open = Some((acknowledger.begin(), xid)),
             Some(Step::Relation(message)) => self.relation(&message).await?,
-            Some(Step::Window(operations)) => self.operations(operations).await?,
+            Some(Step::Window(operations)) => {
+                self.operations(operations).await?;
+                failpoint!("window-handed-over", Failure::Heals);
+            }
             Some(Step::Truncate { before, version }) => {
                 self.operations(before).await?;
                 let (ticket, _) = self.transaction()?;
@@ -108,6 +112,7 @@ impl Decoder {
             }
             Some(Step::Commit { rest, end }) => {
                 self.operations(rest).await?;
+                failpoint!("commit-seen", Failure::Heals);
                 let (ticket, _) = self.transaction()?;
                 acknowledger.seal(ticket, end);
                 self.open = None;
@@ -116,6 +121,7 @@ impl Decoder {
             Some(Step::Idle { wal_end }) => {
                 let ticket = acknowledger.begin();
                 acknowledger.seal(ticket, wal_end);
+                failpoint!("keepalive-noted", Failure::Heals);
             }
         }
         Ok(())

@@ -81,9 +81,11 @@ impl<'a> Keeper<'a> {
             .acknowledged_lsn
             .is_none_or(|stored| stored < lsn)
         {
+            failpoint!("position-reached", Failure::Heals);
             self.count();
             self.record.run.acknowledged_lsn = Some(lsn);
             self.record.store().await?;
+            failpoint!("position-stored", Failure::Heals);
             self.stored = Some(lsn);
             self.confirm.send_replace(Some(lsn));
         }

@@ -50,6 +50,7 @@ pub(super) async fn lead(
             .await
             .map_err(Error::doing("taking the lock of the alias"))?;
         if row.get(0) {
+            failpoint!("leader-lock-taken", Failure::Heals);
             return Ok(true);
         }
         if !told {
@@ -233,6 +234,7 @@ pub(super) async fn index(
         return Ok((index, false));
     }
     index.create(&meta(facts)).await?;
+    failpoint!("index-created", Failure::Heals);
     tracing::info!(index = names.index, "created the index");
     Ok((index, true))
 }
@@ -286,6 +288,7 @@ pub(super) async fn extend_mapping(
             "adding fields to the mapping: documents get them as their rows change"
         );
         index.put_properties(&added).await?;
+        failpoint!("mapping-extended", Failure::Heals);
     }
     Ok(())
 }

@@ -78,6 +78,7 @@ impl Snapshot<'_> {
         )
         .await?;
         self.check_table(record).await?;
+        failpoint!("snapshot-taken-up", Failure::Heals);
         let acknowledger = Acknowledger::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
         let mut course = Course::new(record, &self, &acknowledger);
@@ -106,6 +107,7 @@ impl Snapshot<'_> {
             (Ok(_) | Err(Failure::Lane), Err(failure)) => Err(failure),
             (result, _) => result,
         };
+        failpoint!("snapshot-drained", Failure::Heals);
         course.end(record, matches!(result, Ok(Ended::Complete)));
         if matches!(result, Ok(Ended::Complete)) {
             record.store().await?;
@@ -173,6 +175,7 @@ impl Snapshot<'_> {
                 if rows.is_multiple_of(PAGE_ROWS) {
                     acknowledger.seal(ticket, mark);
                     page = None;
+                    failpoint!("page-handed-over", Failure::Heals);
                 } else {
                     last = Some(mark);
                 }
@@ -222,10 +225,12 @@ impl Course {
         loop {
             ticks.tick().await;
             self.show();
-            if self.note(record)
-                && let Err(failure) = record.store_if_possible().await
-            {
-                return failure;
+            if self.note(record) {
+                failpoint!("snapshot-position-reached");
+                if let Err(failure) = record.store_if_possible().await {
+                    return failure;
+                }
+                failpoint!("snapshot-position-stored");
             }
         }
     }

@@ -42,6 +42,7 @@ pub(super) async fn follow(
     shutdown: &mut Shutdown,
 ) -> Result<Ended, Failure> {
     let stream = Stream::start(tail.endpoint.clone(), &tail.slot, &tail.publication).await?;
+    failpoint!("stream-started", Failure::Heals);
     tracing::info!(slot = tail.slot, "streaming changes");
     let acknowledger = Acknowledger::<Lsn>::new();
     let (delivery, mut lanes) = Delivery::start(&tail.writer, &acknowledger, tail.lanes);
@@ -83,7 +84,9 @@ pub(super) async fn follow(
         }
     }
     drain(&shared.delivery, &mut lanes, false).await?;
+    failpoint!("stream-drained", Failure::Heals);
     keeper.store_last().await?;
+    failpoint!("last-position-stored", Failure::Heals);
     if let Some((stream, lsn)) = stream.zip(keeper.stored) {
         stream.confirm(lsn);
         stream.close().await?;

@@ -38,7 +38,9 @@ impl Shared {
             let refilled = if missing.is_empty() {
                 None
             } else {
-                Some(refill::refill(&self.tail.table, &missing).await?)
+                let refilled = refill::refill(&self.tail.table, &missing).await?;
+                failpoint!("rows-read-again", Failure::Heals);
+                Some(refilled)
             };
             for item in items.drain(..) {
                 match item {
@@ -76,6 +78,7 @@ impl Shared {
         ticket: Ticket,
     ) -> Result<(), Failure> {
         self.delivery.drained().await;
+        failpoint!("truncate-begun", Failure::Heals);
         let Self {
             tail,
             acknowledger,
@@ -90,6 +93,7 @@ impl Shared {
             layout,
         };
         let swept = sweep.older_than(version).await?;
+        failpoint!("truncate-swept", Failure::Heals);
         tracing::info!(documents = swept, "the table was truncated");
         acknowledger.resolve([ticket]);
         Ok(())

@@ -64,6 +64,7 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
                         share,
                     })
                     .await?;
+                failpoint!("sweep-under-way", Failure::Heals);
             }
         }
         Ok(swept)

@@ -21,3 +21,6 @@ mod plan;
 mod storm;
 mod storms;
 mod visibility;
+mod points;
+mod stage;
+mod sweep;

@@ -24,7 +24,7 @@ mod writer;
 
 pub(crate) use checker::{Truth, assert_equal, compare};
 pub(crate) use estate::assert_tidy;
-pub(crate) use monitor::AckMonitor;
+pub(crate) use monitor::{AckMonitor, REFUSED};
 pub(crate) use observer::Observer;
 pub(crate) use process::{Invocation, Outcome, SyncEs};
 pub(crate) use proxy::{Fault, Proxy, Refusing};

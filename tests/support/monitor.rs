@@ -28,6 +28,9 @@ use super::{
 /// Keys that are looked up after one advance, at most; the latest commits come first, for they are
 /// the ones that a confirmation could have run ahead of.
 const SAMPLE: usize = 1_000;
+/// Keys that begin so are not judged: their documents may be refused, and a dead letter is then all
+/// that there is.
+pub(crate) const REFUSED: &str = "refused-";
 /// Between two looks at the slot.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -189,7 +192,8 @@ impl Watch {
             if transaction.truncates {
                 due.clear();
             }
-            for (key, last) in transaction.keys {
+            let judged = transaction.keys.into_iter();
+            for (key, last) in judged.filter(|(key, _)| !key.starts_with(REFUSED)) {
                 due.insert(key, (transaction.commit, last));
             }
         }
