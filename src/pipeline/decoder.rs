@@ -161,7 +161,9 @@ impl Decoder {
                 "the table's columns differ from those known so far"
             );
             extend_mapping(&tail.index, &layout, tail.strict_mapping).await?;
-            tail.table.look_again().await?;
+            tail.table
+                .look_again(&tail.index, tail.strict_mapping)
+                .await?;
         }
         self.assembler.learn(relation.clone());
         self.looks.push((relation, layout));

@@ -6,10 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    Failure,
-    table::{CurrentTable, Look},
-};
+use super::{Failure, table::Look, tail::Tail};
 use crate::{
     change::{Key, Row},
     document::Layout,
@@ -38,7 +35,8 @@ pub(super) struct Refilled {
 ///
 /// # Errors
 /// PostgreSQL cannot be asked, or the table has changed so that no document can be made of it.
-pub(super) async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<Refilled, Failure> {
+pub(super) async fn refill(tail: &Tail, missing: &[Missing]) -> Result<Refilled, Failure> {
+    let table = &tail.table;
     let mut xids: Vec<u32> = missing.iter().map(|missing| missing.xid).collect();
     xids.sort_unstable();
     xids.dedup();
@@ -50,7 +48,7 @@ pub(super) async fn refill(table: &CurrentTable, missing: &[Missing]) -> Result<
     match rows::by_keys(table.client(), &look.query, &keys).await {
         // A column went since the table was looked at: look again, once.
         Err(error) if error.is_undefined_column() => {
-            let look = table.look_again().await?;
+            let look = table.look_again(&tail.index, tail.strict_mapping).await?;
             let rows = rows::by_keys(table.client(), &look.query, &keys).await?;
             Refilled::new(&look, rows)
         }

@@ -38,7 +38,7 @@ impl Shared {
             let refilled = if missing.is_empty() {
                 None
             } else {
-                let refilled = refill::refill(&self.tail.table, &missing).await?;
+                let refilled = refill::refill(&self.tail, &missing).await?;
                 failpoint!("rows-read-again", Failure::Heals);
                 Some(refilled)
             };

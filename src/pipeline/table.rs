@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use super::Failure;
+use super::{Failure, prepare::extend_mapping};
 use crate::{
     change::{Column, Key, Relation, Row},
     document::{Layout, Shape},
+    elasticsearch::Index,
     postgres::{
         RelationMessage, Session,
         catalog::{self, Server, Table},
@@ -106,11 +107,17 @@ impl CurrentTable {
         self.look.lock().await.clone()
     }
 
-    /// Looks again.
+    /// Looks again, and gives `index` the fields that it lacks. In this order, since the table can be
+    /// further than the stream: a row that is read again must not meet a mapping without its fields,
+    /// nor does the stream's own message then tell of columns that are not known yet.
     ///
     /// # Errors
-    /// As for the first look; also when the table is gone.
-    pub(super) async fn look_again(&self) -> Result<Arc<Look>, Failure> {
+    /// As for the first look; also when the table is gone or does not fit the index.
+    pub(super) async fn look_again(
+        &self,
+        index: &Index,
+        strict_mapping: bool,
+    ) -> Result<Arc<Look>, Failure> {
         let mut current = self.look.lock().await;
         let Table {
             oid, schema, name, ..
@@ -130,6 +137,7 @@ impl CurrentTable {
             &self.publication,
         )
         .await?;
+        extend_mapping(index, &again.layout, strict_mapping).await?;
         *current = Arc::new(again);
         Ok(current.clone())
     }
