@@ -272,5 +272,6 @@ fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
             );
         }
         stage.equal().await;
+        assert_eq!(world.confirmed().await, None, "a one-shot run has no slot");
     });
 }
