@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A run whose slot and index are as the program left them, with a row that is not yet in the index.
-async fn stopped_behind(world: &World) {
+pub(crate) async fn stopped_behind(world: &World) {
     add_rows(world, 20).await;
     let mut program = world.run();
     world.caught_up(&mut program).await;
@@ -22,7 +22,7 @@ async fn stopped_behind(world: &World) {
 }
 
 /// The program stops by itself, naming the facts, and has confirmed nothing further.
-async fn stops(world: &World, facts: &[&str]) {
+pub(crate) async fn stops(world: &World, facts: &[&str]) {
     let confirmed = world.confirmed().await;
     let outcome = world.sync_es(&["run"]).output().await;
     outcome.failed_naming(facts);

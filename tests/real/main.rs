@@ -30,6 +30,7 @@ mod refusals;
 mod hazards;
 mod lifecycle;
 mod history;
+mod metadata;
 mod settings;
 mod search;
 mod elasticsearch;

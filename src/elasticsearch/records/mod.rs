@@ -47,6 +47,16 @@ pub enum RecordsError {
         /// The run's number.
         run: u64,
     },
+    /// What stands where a run's document should be is none that this program can have written.
+    #[error(
+        "run metadata in {index} cannot be read: {reason}. It was written by a newer sync-es or by hand: run that version, or `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME and another ELASTICSEARCH_INDEX_ALIAS"
+    )]
+    Unreadable {
+        /// The metadata index.
+        index: String,
+        /// What does not fit.
+        reason: String,
+    },
     /// A dead letter was not stored; none of them counts as stored.
     #[error("a dead letter was not stored in {index}: {kind}: {reason}")]
     NotStored {
@@ -69,7 +79,7 @@ impl RecordsError {
             Self::Request(error) => error.heals(),
             Self::Index(error) => error.heals(),
             Self::NotStored { overload, .. } => *overload,
-            Self::Fenced { .. } | Self::Gone { .. } => false,
+            Self::Fenced { .. } | Self::Gone { .. } | Self::Unreadable { .. } => false,
         }
     }
 }

@@ -140,7 +140,7 @@ impl Runs {
     /// The request failed, or the document cannot be read.
     pub async fn latest(&self) -> Result<Option<Run>, RecordsError> {
         match self.newest().await {
-            Err(error) if error.is("index_not_found_exception") => Ok(None),
+            Err(RecordsError::Request(error)) if error.is("index_not_found_exception") => Ok(None),
             newest => Ok(newest?.map(|found| found.saved.run)),
         }
     }
@@ -197,16 +197,16 @@ impl Runs {
             json!({"bool": {"filter": [into], "must_not": [slot]}})
         };
         match self.newest_of(&query).await {
-            Err(error) if error.is("index_not_found_exception") => Ok(None),
+            Err(RecordsError::Request(error)) if error.is("index_not_found_exception") => Ok(None),
             newest => Ok(newest?.map(|found| found.saved.run)),
         }
     }
 
-    async fn newest(&self) -> Result<Option<Found>, Error> {
+    async fn newest(&self) -> Result<Option<Found>, RecordsError> {
         self.newest_of(&json!({"match_all": {}})).await
     }
 
-    async fn newest_of(&self, query: &Value) -> Result<Option<Found>, Error> {
+    async fn newest_of(&self, query: &Value) -> Result<Option<Found>, RecordsError> {
         refresh(&self.client, &self.index).await?;
         let path = format!("{}/_search", segment(&self.index));
         let whole = [("allow_partial_search_results", "false")];
@@ -221,7 +221,8 @@ impl Runs {
             .request(Method::Post, &path, &whole, Some(body(&search)))
             .await?;
         let page: Page = answer.json()?;
-        Ok(page.hits.hits.into_iter().next())
+        let newest = page.hits.hits.into_iter().next();
+        newest.map(|hit| hit.found(&self.index)).transpose()
     }
 
     async fn get(&self, number: u64) -> Result<Found, RecordsError> {
@@ -233,7 +234,7 @@ impl Runs {
                 run: number,
             });
         }
-        Ok(answer.json()?)
+        answer.json::<Hit>()?.found(&self.index)
     }
 
     /// Writes a run's document: a new one, or over the one that stands at `place`.
@@ -339,12 +340,40 @@ struct Place {
     term: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct Found {
+    place: Place,
+    saved: Saved,
+}
+
+/// A document as Elasticsearch gives it, of which nothing is believed yet.
+#[derive(Deserialize)]
+struct Hit {
     #[serde(flatten)]
     place: Place,
     #[serde(rename = "_source")]
-    saved: Saved,
+    source: Map<String, Value>,
+}
+
+impl Hit {
+    /// The run that it holds. A field that is not known may change what the known ones mean, so a
+    /// document with one is not a run that may be gone on with.
+    fn found(self, index: &str) -> Result<Found, RecordsError> {
+        let unreadable = |reason: String| RecordsError::Unreadable {
+            index: index.to_owned(),
+            reason,
+        };
+        let known = properties();
+        if let Some(field) = self.source.keys().find(|&field| known.get(field).is_none()) {
+            return Err(unreadable(format!("field {field:?} is not known")));
+        }
+        let saved = serde_json::from_value(Value::Object(self.source))
+            .map_err(|error| unreadable(error.to_string()))?;
+        Ok(Found {
+            place: self.place,
+            saved,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -354,7 +383,7 @@ struct Page {
 
 #[derive(Deserialize)]
 struct Hits {
-    hits: Vec<Found>,
+    hits: Vec<Hit>,
 }
 
 /// Two keys of the standard library's hasher, which it takes from the system's randomness.
