@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Failure, Shutdown,
+    ahead::Ahead,
     drain::{Ended, drain},
     job::{Job, Outcome},
     plan::{Facts, Mode, Plan, plan},
@@ -327,15 +328,17 @@ impl<'a> Attempt<'a> {
     async fn tail(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
         let names = &self.job.names;
         let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
-        let switch = if targets == [names.index.clone()] {
-            None
+        let (switch, ahead) = if targets == [names.index.clone()] {
+            let wal_end = catalog::wal_insert(&self.session.client, &self.facts.server).await?;
+            (None, Ahead::of(wal_end))
         } else {
             let at = catalog::mark(&self.session.client).await?;
-            Some(AliasSwitch {
+            let switch = AliasSwitch {
                 alias: names.alias.clone(),
                 from: targets,
                 at,
-            })
+            };
+            (Some(switch), Ahead::default())
         };
         let tail = Tail {
             endpoint: self.endpoint(),
@@ -349,6 +352,7 @@ impl<'a> Attempt<'a> {
             writer: self.writer,
             counters: self.counters,
             lanes: LANES,
+            ahead,
             switch,
             strict_mapping: self.job.own_template.is_none(),
         };

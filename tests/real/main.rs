@@ -28,6 +28,7 @@ mod values;
 mod tables;
 mod refusals;
 mod hazards;
+mod staleness;
 mod lifecycle;
 mod history;
 mod settings;
