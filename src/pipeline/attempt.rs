@@ -21,10 +21,11 @@ use crate::{
     change::{Lsn, Version, Windows},
     delivery::{Acknowledger, Counters, Delivery, Writer},
     elasticsearch::{self, Index, Phase, Runs, alias_targets, swap_alias},
-    postgres::{self, Session, catalog, create_slot, rows::View, slot},
+    postgres::{self, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
 };
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 /// Requests in flight. Two to four are best for Elasticsearch, whatever its size on one machine.
 const LANES: usize = 4;
@@ -66,6 +67,12 @@ impl<'a> Attempt<'a> {
             return Err(Stop::Preconditions(unmet).into());
         }
         let plan = plan(&facts)?;
+        if let Some(why) = &facts.unseen {
+            tracing::warn!(
+                why,
+                "rows may have come or gone without a change that the stream could tell: reading the table anew"
+            );
+        }
         let table = prepare::table(job, &facts).await?;
         tracing::info!(
             ?plan,
@@ -93,12 +100,8 @@ impl<'a> Attempt<'a> {
         }
         let elasticsearch = job.elasticsearch.ping().await?;
         let look = table.look().await;
-        let (index, index_was_new) = prepare::index(job, &facts, &look, &elasticsearch).await?;
-        let index_uuid = index
-            .look()
-            .await?
-            .map(|look| look.uuid)
-            .unwrap_or_default();
+        let (index, index_uuid) = prepare::index(job, &facts, &look, &elasticsearch).await?;
+        let index_was_new = facts.index.is_none();
         let record = if let Some(record) = record {
             record
         } else {
@@ -149,7 +152,10 @@ impl<'a> Attempt<'a> {
                 }
                 ended
             }
-            (_, Plan::Tail) => Ended::Complete,
+            (_, Plan::Tail) => {
+                record.run.coverage = Some(self.facts.coverage.clone());
+                Ended::Complete
+            }
         };
         if ended == Ended::Interrupted {
             return Ok(Outcome::Interrupted);
@@ -177,9 +183,12 @@ impl<'a> Attempt<'a> {
         if drop_slot && slot::drop_slot(&self.session.client, &names.slot).await? {
             tracing::warn!(
                 slot = names.slot,
-                "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
+                "dropped the slot that cannot be gone on with, beginning anew"
             );
         }
+        // Before the slot: what changes after this is found when it is compared.
+        let (client, table) = (&self.session.client, &self.facts.table);
+        record.run.coverage = Some(coverage::look(client, &names.publication, table.oid).await?);
         let endpoint = self.endpoint();
         let created = tokio::select! {
             biased;
@@ -191,6 +200,8 @@ impl<'a> Attempt<'a> {
         record.run.consistent_point = Some(created.consistent_point);
         record.run.acknowledged_lsn = Some(created.consistent_point);
         record.store().await?;
+        let meta = prepare::meta(&self.facts, Some(created.consistent_point));
+        self.index.put_meta(&meta).await?;
         let ended = self
             .snapshot(View::Exported(&created.snapshot), record, shutdown)
             .await?;
@@ -345,6 +356,7 @@ impl<'a> Attempt<'a> {
             table: self.table,
             slot: names.slot.clone(),
             publication: names.publication.clone(),
+            coverage: watch::Sender::new(record.run.coverage.clone().unwrap_or_default()),
             client: self.job.elasticsearch.clone(),
             index: self.index,
             index_uuid: self.index_uuid,

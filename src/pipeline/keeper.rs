@@ -81,6 +81,7 @@ impl<'a> Keeper<'a> {
             .acknowledged_lsn
             .is_none_or(|stored| stored < lsn)
         {
+            self.record.run.coverage = Some(self.tail.coverage.borrow().clone());
             self.count();
             self.record.run.acknowledged_lsn = Some(lsn);
             self.record.store().await?;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::{ahead::Ahead, table::CurrentTable};
 use crate::{
-    change::{Lsn, Operation, Version},
+    change::{Coverage, Lsn, Operation, Version},
     delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Writer},
     document::Layout,
     elasticsearch::{Client, Distribution, Index},
@@ -21,6 +23,8 @@ pub(super) struct Tail {
     pub slot: String,
     /// The publication.
     pub publication: String,
+    /// What the stream tells of, as it was when the table was read or has become since.
+    pub coverage: watch::Sender<Coverage>,
     /// Elasticsearch.
     pub client: Client,
     /// The concrete index.

@@ -29,6 +29,8 @@ mod tables;
 mod refusals;
 mod hazards;
 mod staleness;
+mod partitions;
+mod altered;
 mod lifecycle;
 mod history;
 mod settings;
