@@ -31,6 +31,7 @@ mod hazards;
 mod staleness;
 mod partitions;
 mod altered;
+mod rights;
 mod lifecycle;
 mod history;
 mod settings;
