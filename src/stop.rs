@@ -123,7 +123,7 @@ pub enum Stop {
     },
     /// The stream would leave changes out, without saying so.
     #[error(
-        "publication {publication:?} {lacks}: changes may be missing from the stream since then. Mend it, `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "publication {publication:?} {lacks}: changes are missing from the stream since then. Mend it and start again: the table is then read anew into the same index"
     )]
     PublicationLost {
         /// The publication.

@@ -61,7 +61,9 @@ const WINDOW_BITS: u32 = 12;
 const ALIGNMENT_BITS: u32 = 3;
 
 /// An Elasticsearch external version. Valid to 16 PiB of WAL, where it would pass 2^63.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Version(pub u64);
 
 impl Version {

@@ -99,15 +99,6 @@ impl Index {
         self.change(Method::Put, "/_mapping", &request).await
     }
 
-    /// Changes dynamic settings, by their full names (`index.refresh_interval`); null unsets one.
-    ///
-    /// # Errors
-    /// The request failed.
-    pub async fn put_settings(&self, settings: &Map<String, Value>) -> Result<(), IndexError> {
-        self.change(Method::Put, "/_settings", &json!(settings))
-            .await
-    }
-
     /// Makes everything acknowledged until now visible to searches.
     ///
     /// # Errors

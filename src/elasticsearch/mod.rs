@@ -18,7 +18,7 @@ pub use client::{Auth, Client, Method, Options};
 pub use error::Error;
 pub use generation::{Look, Meta, RelationName};
 pub use index::{Documents, Index, IndexError};
-pub use names::{alias_targets, get_template, put_template, swap_alias};
+pub use names::{alias_targets, put_template, swap_alias};
 pub use records::{
     DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
 };

@@ -25,22 +25,6 @@ pub async fn put_template(client: &Client, name: &str, template: &Value) -> Resu
     acknowledged(&answer, || format!("template {name}"))
 }
 
-/// A composable index template as Elasticsearch keeps it (its form, not the one it was sent in).
-///
-/// # Errors
-/// The request failed.
-pub async fn get_template(client: &Client, name: &str) -> Result<Option<Value>, IndexError> {
-    let path = format!("_index_template/{}", segment(name));
-    match client.request(Method::Get, &path, &[], None).await {
-        Err(error) if error.is("resource_not_found_exception") => Ok(None),
-        answer => {
-            let mut found: Value = answer?.json()?;
-            let template = found.pointer_mut("/index_templates/0/index_template");
-            Ok(template.map(Value::take))
-        }
-    }
-}
-
 /// The indices behind an alias, in order of their names; empty if there is no such alias.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Failure, Shutdown,
+    ahead::Ahead,
     drain::{Ended, drain},
     job::{Job, Outcome},
     plan::{Facts, Mode, Plan, plan},
@@ -20,10 +21,11 @@ use crate::{
     change::{Lsn, Version, Windows},
     delivery::{Acknowledger, Counters, Delivery, Writer},
     elasticsearch::{self, Index, Phase, Runs, alias_targets, swap_alias},
-    postgres::{self, Session, catalog, create_slot, rows::View, slot},
+    postgres::{self, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
 };
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 /// Requests in flight. Two to four are best for Elasticsearch, whatever its size on one machine.
 const LANES: usize = 4;
@@ -65,6 +67,12 @@ impl<'a> Attempt<'a> {
             return Err(Stop::Preconditions(unmet).into());
         }
         let plan = plan(&facts)?;
+        if let Some(why) = &facts.unseen {
+            tracing::warn!(
+                why,
+                "rows may have come or gone without a change that the stream could tell: reading the table anew"
+            );
+        }
         let table = prepare::table(job, &facts).await?;
         tracing::info!(
             ?plan,
@@ -93,12 +101,8 @@ impl<'a> Attempt<'a> {
         }
         let elasticsearch = job.elasticsearch.ping().await?;
         let look = table.look().await;
-        let (index, index_was_new) = prepare::index(job, &facts, &look, &elasticsearch).await?;
-        let index_uuid = index
-            .look()
-            .await?
-            .map(|look| look.uuid)
-            .unwrap_or_default();
+        let (index, index_uuid) = prepare::index(job, &facts, &look, &elasticsearch).await?;
+        let index_was_new = facts.index.is_none();
         let record = if let Some(record) = record {
             record
         } else {
@@ -151,7 +155,10 @@ impl<'a> Attempt<'a> {
                 }
                 ended
             }
-            (_, Plan::Tail) => Ended::Complete,
+            (_, Plan::Tail) => {
+                record.run.coverage = Some(self.facts.coverage.clone());
+                Ended::Complete
+            }
         };
         if ended == Ended::Interrupted {
             return Ok(Outcome::Interrupted);
@@ -181,9 +188,12 @@ impl<'a> Attempt<'a> {
             failpoint!("old-slot-dropped", Failure::Heals);
             tracing::warn!(
                 slot = names.slot,
-                "dropped the slot of a snapshot that cannot be gone on with, beginning anew"
+                "dropped the slot that cannot be gone on with, beginning anew"
             );
         }
+        // Before the slot: what changes after this is found when it is compared.
+        let (client, table) = (&self.session.client, &self.facts.table);
+        record.run.coverage = Some(coverage::look(client, &names.publication, table.oid).await?);
         let endpoint = self.endpoint();
         let created = tokio::select! {
             biased;
@@ -197,6 +207,8 @@ impl<'a> Attempt<'a> {
         record.run.acknowledged_lsn = Some(created.consistent_point);
         record.store().await?;
         failpoint!("consistent-point-stored", Failure::Heals);
+        let meta = prepare::meta(&self.facts, Some(created.consistent_point));
+        self.index.put_meta(&meta).await?;
         let ended = self
             .snapshot(View::Exported(&created.snapshot), record, shutdown)
             .await?;
@@ -336,22 +348,25 @@ impl<'a> Attempt<'a> {
     async fn tail(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
         let names = &self.job.names;
         let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
-        let switch = if targets == [names.index.clone()] {
-            None
+        let (switch, ahead) = if targets == [names.index.clone()] {
+            let wal_end = catalog::wal_insert(&self.session.client, &self.facts.server).await?;
+            (None, Ahead::of(wal_end))
         } else {
             let at = catalog::mark(&self.session.client).await?;
             failpoint!("mark-written", Failure::Heals);
-            Some(AliasSwitch {
+            let switch = AliasSwitch {
                 alias: names.alias.clone(),
                 from: targets,
                 at,
-            })
+            };
+            (Some(switch), Ahead::default())
         };
         let tail = Tail {
             endpoint: self.endpoint(),
             table: self.table,
             slot: names.slot.clone(),
             publication: names.publication.clone(),
+            coverage: watch::Sender::new(record.run.coverage.clone().unwrap_or_default()),
             client: self.job.elasticsearch.clone(),
             index: self.index,
             index_uuid: self.index_uuid,
@@ -359,6 +374,7 @@ impl<'a> Attempt<'a> {
             writer: self.writer,
             counters: self.counters,
             lanes: LANES,
+            ahead,
             switch,
             strict_mapping: self.job.own_template.is_none(),
         };

@@ -15,7 +15,7 @@ use crate::{
     change::{Action, Lsn, Operation, Relation, Version, Windows},
     delivery::{Ticket, wire_bytes},
     document::Layout,
-    postgres::{Assembler, Frame, RelationMessage, Step, Stream},
+    postgres::{Assembler, Frame, RelationMessage, ReplicationError, Step, Stream},
     stop::Stop,
 };
 
@@ -69,7 +69,7 @@ impl Decoder {
                     }
                 }
                 frame = stream.next() => {
-                    let frame = frame?;
+                    let frame = frame.map_err(|error| self.failed(error))?;
                     // With Elasticsearch away this waits for room; asked to end, it does not.
                     tokio::select! {
                         biased;
@@ -79,6 +79,15 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    fn failed(&self, error: ReplicationError) -> Failure {
+        if error.is_publication_gone() {
+            let publication = self.shared.tail.publication.clone();
+            let lacks = "is gone";
+            return Stop::PublicationLost { publication, lacks }.into();
+        }
+        error.into()
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<(), Failure> {

@@ -15,6 +15,8 @@ pub enum Failure {
     Stop(Stop),
     /// Trying again from the stored position is right.
     Heals(String),
+    /// PostgreSQL refuses for want of a right: a stop at the start, waited for once at work.
+    Denied(String),
     /// A lane has ended; its own result says why.
     Lane,
 }
@@ -65,6 +67,8 @@ impl From<postgres::Error> for Failure {
         let text = format!("PostgreSQL: {error}");
         if error.heals() {
             Self::Heals(text)
+        } else if error.is_denied() {
+            Self::Denied(text)
         } else {
             Self::Stop(Stop::Postgres(text))
         }
@@ -76,6 +80,8 @@ impl From<ReplicationError> for Failure {
         let text = format!("PostgreSQL: {error}");
         if error.heals() {
             Self::Heals(text)
+        } else if error.is_denied() {
+            Self::Denied(text)
         } else {
             Self::Stop(Stop::Postgres(text))
         }
@@ -102,6 +108,8 @@ impl From<postgres::ConnectError> for Failure {
     fn from(error: postgres::ConnectError) -> Self {
         if error.heals() {
             Self::Heals(error.to_string())
+        } else if error.is_denied() {
+            Self::Denied(error.to_string())
         } else {
             Self::Stop(Stop::Postgres(error.to_string()))
         }

@@ -82,6 +82,7 @@ impl<'a> Keeper<'a> {
             .is_none_or(|stored| stored < lsn)
         {
             failpoint!("position-reached", Failure::Heals);
+            self.record.run.coverage = Some(self.tail.coverage.borrow().clone());
             self.count();
             self.record.run.acknowledged_lsn = Some(lsn);
             self.record.store().await?;

@@ -1,5 +1,6 @@
 //! The one room that knows both ends: what to do, in which order, and the two loops that do it.
 
+mod ahead;
 mod attempt;
 mod decoder;
 mod drain;

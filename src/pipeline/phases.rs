@@ -12,6 +12,7 @@ use super::{
     Failure, Shutdown,
     attempt::Attempt,
     job::{Job, Outcome},
+    plan::Mode,
     record::Record,
 };
 use crate::{
@@ -59,19 +60,7 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
         if shutdown.is_requested() && !matches!(failure, Failure::Stop(_)) {
             return Ok(Outcome::Interrupted);
         }
-        let trouble = match failure {
-            Failure::Stop(Stop::ForeignVersion { key, stored, .. })
-                if of_another_instance(job, stored).await =>
-            {
-                format!("another instance has written a newer document of key {key:?}")
-            }
-            Failure::Stop(stop) => {
-                note_stop(record.as_mut(), &stop).await;
-                return Err(stop);
-            }
-            Failure::Heals(trouble) => trouble,
-            Failure::Lane => "delivery has stopped".to_owned(),
-        };
+        let trouble = trouble(job, record.as_mut(), failure).await?;
         // An attempt that came further or ran for long did not meet the same trouble again.
         let came_further = record.as_ref().map(Record::position) != stood;
         retries = if came_further || began.elapsed() > job.retry.backoff_max {
@@ -97,6 +86,34 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// The trouble, if trying again is right. What was in order when the program began its work and is
+/// not now will be again: an always-on run says what is missing, and waits.
+///
+/// # Errors
+/// A named stop, noted in the record.
+async fn trouble(job: &Job, record: Option<&mut Record>, failure: Failure) -> Result<String, Stop> {
+    let waits = job.mode == Mode::Continuous && record.is_some();
+    let stop = match failure {
+        Failure::Heals(trouble) => return Ok(trouble),
+        Failure::Lane => return Ok("delivery has stopped".to_owned()),
+        Failure::Denied(trouble) if waits => return Ok(trouble),
+        Failure::Denied(denied) => Stop::Postgres(denied),
+        Failure::Stop(Stop::Preconditions(unmet)) if waits => {
+            return Ok(Stop::Preconditions(unmet).to_string());
+        }
+        Failure::Stop(Stop::ForeignVersion { key, stored, .. })
+            if of_another_instance(job, stored).await =>
+        {
+            return Ok(format!(
+                "another instance has written a newer document of key {key:?}"
+            ));
+        }
+        Failure::Stop(stop) => stop,
+    };
+    note_stop(record, &stop).await;
+    Err(stop)
 }
 
 async fn attempt(
@@ -135,6 +152,10 @@ async fn note_stop(record: Option<&mut Record>, stop: &Stop) {
     if let Some(record) = record.filter(|_| !matches!(stop, Stop::Fenced(_))) {
         record.run.error = Some(stop.to_string());
         record.run.finished_at = Some(jiff::Timestamp::now());
+        if matches!(stop, Stop::TableChanged(_)) {
+            // What the log has of the table from here on cannot be followed, also once it is mended.
+            record.run.coverage = None;
+        }
         // The stop itself matters more than that it could not be noted.
         let _ = record.store_if_possible().await;
     }

@@ -3,7 +3,7 @@
 //! be trusted stands here, and nowhere else.
 
 use crate::{
-    change::{Lsn, Windows},
+    change::{Coverage, Lsn, Windows},
     elasticsearch::{Look, Phase, Run},
     postgres::{
         catalog::{KeyFacts, Publication, Server, Table},
@@ -55,6 +55,11 @@ pub struct Facts {
     pub key: KeyFacts,
     /// The publication, if there is one.
     pub publication: Option<Publication>,
+    /// The publication and the partitions, to be compared later.
+    pub coverage: Coverage,
+    /// Why rows have come or gone since the run's snapshot without a change that the stream could
+    /// tell, or may have.
+    pub unseen: Option<String>,
     /// The slot, if there is one.
     pub slot: Option<Slot>,
     /// The index, if there is one.
@@ -68,8 +73,8 @@ pub struct Facts {
 pub enum Plan {
     /// A snapshot from the first row.
     Begin {
-        /// The slot is left over from a beginning that did not get further, or its snapshot was
-        /// overtaken by a rewrite of the table: it is dropped and made anew.
+        /// The slot is left over from a beginning that did not get further, or what it streams is not
+        /// all that happened to the rows: it is dropped and made anew.
         drop_slot: bool,
     },
     /// The snapshot goes on after the last acknowledged key.
@@ -143,6 +148,7 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
         return Err(index_replaced(facts));
     }
     match run.phase {
+        _ if facts.unseen.is_some() => Ok(Plan::Begin { drop_slot: true }),
         Phase::Snapshot if !same_table(facts, run) => Ok(Plan::Begin { drop_slot: true }),
         Phase::Snapshot => Ok(Plan::Resume),
         _ => Ok(Plan::Tail),

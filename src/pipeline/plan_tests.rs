@@ -66,6 +66,17 @@ fn a_table_of_other_columns_during_its_snapshot_begins_anew_with_another_slot() 
 }
 
 #[test]
+fn rows_that_came_or_went_unseen_are_read_anew_with_another_slot() {
+    for phase in [Phase::Snapshot, Phase::Stream] {
+        let mut facts = at(phase);
+        facts.unseen = Some("partition p was detached or dropped".to_owned());
+        assert_eq!(planned(&facts), Plan::Begin { drop_slot: true });
+        slot_of(&mut facts).confirmed_flush = Some(Lsn(ACKNOWLEDGED.0 + 1));
+        assert!(matches!(stopped(&facts), Stop::SlotAhead { .. }));
+    }
+}
+
+#[test]
 fn a_run_that_ended_before_its_slot_begins_anew() {
     let mut facts = at(Phase::Preparing);
     facts.slot = None;
@@ -398,6 +409,28 @@ fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
 }
 
 #[test]
+fn a_slot_that_is_to_be_made_needs_room() {
+    let cases: [Case; 2] = [
+        (
+            |facts| facts.server.free_slots = false,
+            "all replication slots are in use (max_replication_slots)",
+            "SELECT pg_drop_replication_slot('…');  -- for one that pg_replication_slots shows and nobody needs; or raise max_replication_slots and restart PostgreSQL",
+        ),
+        (
+            |facts| facts.server.free_senders = false,
+            "all WAL senders are in use (max_wal_senders)",
+            "ALTER SYSTEM SET max_wal_senders = …;  -- higher, and restart PostgreSQL; or end one that pg_stat_replication shows",
+        ),
+    ];
+    for case in cases {
+        only_that_is_unmet(new(), &case);
+        let mut facts = at(Phase::Stream);
+        case.0(&mut facts);
+        assert_eq!(preconditions(&facts), [], "the slot is there");
+    }
+}
+
+#[test]
 fn a_publication_that_exists_must_bring_every_change_of_the_table_with_its_key() {
     let cases: [Case; 3] = [
         (
@@ -499,6 +532,8 @@ fn new() -> Facts {
             in_recovery: false,
             may_replicate: true,
             wal_flush: Lsn(0x1000),
+            free_slots: true,
+            free_senders: true,
         },
         table: Table {
             oid: 16_401,
@@ -519,6 +554,8 @@ fn new() -> Facts {
             in_replica_identity: true,
         },
         publication: None,
+        coverage: Coverage::default(),
+        unseen: None,
         slot: None,
         index: None,
         run: None,
@@ -639,6 +676,7 @@ fn run(facts: &Facts, phase: Phase) -> Run {
         index_was_new: true,
         relation_fingerprint: facts.fingerprint.clone(),
         storage: facts.table.storage.clone(),
+        coverage: None,
         started_at: jiff::Timestamp::UNIX_EPOCH,
         updated_at: jiff::Timestamp::UNIX_EPOCH,
         finished_at: None,

@@ -3,6 +3,7 @@
 
 use super::plan::{Facts, Mode};
 use crate::{
+    elasticsearch::Phase,
     postgres::catalog::{Publication, create_publication_sql, quoted},
     stop::Precondition,
 };
@@ -89,6 +90,21 @@ impl Unmet {
             server.may_replicate,
             "the role may not replicate".to_owned(),
             "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as".to_owned(),
+        );
+        let makes_slot = facts.slot.is_none()
+            && facts
+                .run
+                .as_ref()
+                .is_none_or(|run| run.phase == Phase::Preparing);
+        self.need(
+            server.free_slots || !makes_slot,
+            "all replication slots are in use (max_replication_slots)".to_owned(),
+            "SELECT pg_drop_replication_slot('…');  -- for one that pg_replication_slots shows and nobody needs; or raise max_replication_slots and restart PostgreSQL".to_owned(),
+        );
+        self.need(
+            server.free_senders || !makes_slot,
+            "all WAL senders are in use (max_wal_senders)".to_owned(),
+            "ALTER SYSTEM SET max_wal_senders = …;  -- higher, and restart PostgreSQL; or end one that pg_stat_replication shows".to_owned(),
         );
         let identity = format!(
             "the replica identity of {name} does not include the key {:?}: deletes could not be told",

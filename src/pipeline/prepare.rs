@@ -14,14 +14,14 @@ use super::{
     table::{CurrentTable, Look},
 };
 use crate::{
-    change::{Row, Windows},
+    change::{Coverage, Lsn, Row, Windows},
     delivery::{Counters, Writer, WriterOptions},
     document::{Layout, TemplateOptions, own_template, template},
     elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, Runs, put_template},
     postgres::{
         self, Error, Session,
         catalog::{self, Publication, Table},
-        rows, slot,
+        coverage, rows, slot,
     },
     stop::Stop,
     value::Value,
@@ -105,6 +105,12 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
     let names = &job.names;
     let continuous = job.mode == Mode::Continuous;
     let publication = catalog::publication(client, &server, &names.publication, &table).await?;
+    let coverage = coverage::look(client, &names.publication, table.oid).await?;
+    let known = run.as_ref().filter(|_| continuous);
+    let unseen = match known.filter(|run| run.phase != Phase::Preparing) {
+        Some(run) => unseen(client, run.coverage.as_ref(), &coverage).await?,
+        None => None,
+    };
     let index = Index::new(&job.elasticsearch, &names.index).look().await?;
     if let Some(index) = &index {
         index.check_writes()?;
@@ -123,9 +129,39 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
         server,
         table,
         publication,
+        coverage,
+        unseen,
         index,
         run,
     })
+}
+
+/// Why rows have come or gone, or may have, since the publication and the partitions were as `known`
+/// and without a change that the stream could tell; `None` when none has.
+///
+/// # Errors
+/// PostgreSQL cannot be asked.
+pub(super) async fn unseen(
+    client: &Client,
+    known: Option<&Coverage>,
+    now: &Coverage,
+) -> Result<Option<String>, Failure> {
+    let Some(known) = known else {
+        return Ok(Some("what the index was read from is not known".to_owned()));
+    };
+    let new = match known.until(now) {
+        Ok(new) => new,
+        Err(why) => return Ok(Some(why)),
+    };
+    for partition in new {
+        let name = &partition.name;
+        if coverage::brought_rows(client, partition).await? {
+            let why = format!("partition {name} was attached with rows in it");
+            return Ok(Some(why));
+        }
+        tracing::info!(partition = name, "a partition that brought no rows is new");
+    }
+    Ok(None)
 }
 
 /// The table as it is to be copied, tried on a few rows.
@@ -202,8 +238,8 @@ fn fingerprint(table: &Table, publication: Option<&Publication>) -> String {
     format!("{}{filter}", columns.join(", "))
 }
 
-/// The index, made with its template if it is missing, and whether it was made now. An index that
-/// exists gets the fields that it lacks.
+/// The index with its UUID, made with its template if it is missing. An index that exists gets the
+/// fields that it lacks.
 ///
 /// # Errors
 /// Elasticsearch cannot be asked, or the table does not fit the index.
@@ -212,7 +248,7 @@ pub(super) async fn index(
     facts: &Facts,
     look: &Look,
     server: &elasticsearch::Server,
-) -> Result<(Index, bool), Failure> {
+) -> Result<(Index, String), Failure> {
     let names = &job.names;
     let index = Index::new(&job.elasticsearch, &names.index);
     let (major, minor, _) = server.version;
@@ -229,23 +265,29 @@ pub(super) async fn index(
         None => template(&look.layout, &options),
     };
     put_template(&job.elasticsearch, &names.alias, &body).await?;
-    if facts.index.is_some() {
-        extend_mapping(&index, &look.layout, job.own_template.is_none()).await?;
-        return Ok((index, false));
+    if let Some(found) = &facts.index {
+        add_fields(&index, found, &look.layout, job.own_template.is_none()).await?;
+        return Ok((index, found.uuid.clone()));
     }
-    index.create(&meta(facts)).await?;
+    index.create(&meta(facts, None)).await?;
     failpoint!("index-created", Failure::Heals);
     tracing::info!(index = names.index, "created the index");
-    Ok((index, true))
+    let made = index.look().await?;
+    let made =
+        made.ok_or_else(|| Failure::Heals(format!("index {} is gone again", names.index)))?;
+    Ok((index, made.uuid))
 }
 
-fn meta(facts: &Facts) -> Meta {
+/// What the index says of itself, once the slot is made with its consistent point.
+#[must_use]
+pub(super) fn meta(facts: &Facts, consistent_point: Option<Lsn>) -> Meta {
     let table = &facts.table;
+    let before = facts.index.as_ref().and_then(|index| index.meta.as_ref());
     Meta {
         system_identifier: facts.server.system_identifier.clone(),
         timeline: facts.server.timeline,
         slot: (facts.mode == Mode::Continuous).then(|| facts.names.slot.clone()),
-        consistent_point: None,
+        consistent_point,
         relation: RelationName {
             schema: table.schema.clone(),
             name: table.name.clone(),
@@ -255,7 +297,7 @@ fn meta(facts: &Facts) -> Meta {
         key_column: facts.names.key.clone(),
         version_scheme: Windows::SCHEME.to_owned(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        created_at: Timestamp::now(),
+        created_at: before.map_or_else(Timestamp::now, |meta| meta.created_at),
     }
 }
 
@@ -269,14 +311,23 @@ pub(super) async fn extend_mapping(
     layout: &Layout,
     strict: bool,
 ) -> Result<(), Failure> {
-    let Some(look) = index.look().await? else {
-        return Ok(());
-    };
+    match index.look().await? {
+        Some(found) => add_fields(index, &found, layout, strict).await,
+        None => Ok(()),
+    }
+}
+
+async fn add_fields(
+    index: &Index,
+    found: &elasticsearch::Look,
+    layout: &Layout,
+    strict: bool,
+) -> Result<(), Failure> {
     let wanted = layout.properties();
     let Some(wanted) = wanted.as_object() else {
         return Ok(());
     };
-    let added = match additions(&look.properties, wanted) {
+    let added = match additions(&found.properties, wanted) {
         Ok(added) => added,
         Err(conflict) if strict => return Err(Stop::TableChanged(conflict.to_string()).into()),
         Err(_) => return Ok(()),
@@ -324,6 +375,7 @@ pub(super) fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: boo
             |run| run.relation_fingerprint.clone(),
         ),
         storage: base.map_or_else(|| facts.table.storage.clone(), |run| run.storage.clone()),
+        coverage: base.and_then(|run| run.coverage.clone()),
         started_at: now,
         updated_at: now,
         finished_at: None,

@@ -1,4 +1,5 @@
-//! Items to the lanes, in order; rows with unchanged values are completed on the way.
+//! Items to the lanes, in order; rows with unchanged values are completed on the way, and those that
+//! their document may be ahead of are renewed.
 
 use std::sync::Arc;
 
@@ -6,12 +7,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Failure,
-    refill::{self, Missing, Refilled},
+    refill::{self, Refilled, Wanted},
     sweep::Sweep,
     tail::{Finished, Item, Shared},
 };
 use crate::{
-    change::{Action, Operation, Version},
+    change::{Action, Version},
     delivery::{Budget, Ticket, Write},
     document::Layout,
 };
@@ -33,14 +34,16 @@ impl Shared {
     ) -> Result<Finished, Failure> {
         let mut items = Vec::new();
         let budget = Budget::new(REFILL_BYTES_MAX);
+        let mut ahead = self.tail.ahead;
         while queue.recv_many(&mut items, REFILL_TOGETHER).await > 0 {
-            let missing: Vec<Missing> = items.iter().filter_map(missing).collect();
-            let refilled = if missing.is_empty() {
-                None
-            } else {
-                let refilled = refill::refill(&self.tail, &missing).await?;
+            let refilled = if ahead.asks_again(items.iter().filter_map(Item::operation)) {
+                let wanted: Vec<Wanted> = items.iter().filter_map(wanted).collect();
+                let refilled = refill::refill(&self.tail, &wanted).await?;
+                ahead.read(refilled.wal_end);
                 failpoint!("rows-read-again", Failure::Heals);
                 Some(refilled)
+            } else {
+                None
             };
             for item in items.drain(..) {
                 match item {
@@ -57,7 +60,7 @@ impl Shared {
                             ticket,
                             share,
                         };
-                        let write = complete(write, refilled.as_ref(), &budget).await;
+                        let write = renewed(write, refilled.as_ref(), &budget).await;
                         self.delivery.submit(write).await?;
                     }
                     Item::Truncate {
@@ -100,30 +103,21 @@ impl Shared {
     }
 }
 
-fn missing(item: &Item) -> Option<Missing> {
+fn wanted(item: &Item) -> Option<Wanted> {
     match item {
-        Item::Write {
-            operation:
-                Operation {
-                    key,
-                    action: Action::Index(row),
-                    ..
-                },
-            xid,
-            ..
-        } if row.has_unchanged() => Some(Missing {
-            key: key.clone(),
+        Item::Write { operation, xid, .. } => Some(Wanted {
+            key: operation.key.clone(),
             xid: *xid,
         }),
-        _ => None,
+        Item::Truncate { .. } => None,
     }
 }
 
-/// The write with its row read again, if it lacks values. A row that is gone is a delete: that is how
-/// it ends, and its own delete, or an insert of its key, follows with a higher version.
-async fn complete(mut write: Write, refilled: Option<&Refilled>, budget: &Budget) -> Write {
-    let lacks = matches!(&write.operation.action, Action::Index(row) if row.has_unchanged());
-    let Some(refilled) = refilled.filter(|_| lacks) else {
+/// The write with its row as it was read again, if it was. A row that is gone is a delete: that is
+/// how it ends, and its own delete, or an insert of its key, follows with a higher version. A row
+/// that is there again, though the change deleted it, is a write.
+async fn renewed(mut write: Write, refilled: Option<&Refilled>, budget: &Budget) -> Write {
+    let Some(refilled) = refilled else {
         return write;
     };
     write.layout = refilled.layout.clone();

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::table::CurrentTable;
+use tokio::sync::watch;
+
+use super::{ahead::Ahead, table::CurrentTable};
 use crate::{
-    change::{Lsn, Operation, Version},
+    change::{Coverage, Lsn, Operation, Version},
     delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Writer},
     document::Layout,
     elasticsearch::{Client, Distribution, Index},
@@ -21,6 +23,8 @@ pub(super) struct Tail {
     pub slot: String,
     /// The publication.
     pub publication: String,
+    /// What the stream tells of, as it was when the table was read or has become since.
+    pub coverage: watch::Sender<Coverage>,
     /// Elasticsearch.
     pub client: Client,
     /// The concrete index.
@@ -35,6 +39,8 @@ pub(super) struct Tail {
     pub counters: Arc<Counters>,
     /// Requests in flight.
     pub lanes: usize,
+    /// What documents may show already when the stream begins.
+    pub ahead: Ahead,
     /// Points to the index once this LSN is reached; nothing to do when `None`.
     pub switch: Option<AliasSwitch>,
     /// The mapping is ours, so that a column which does not fit it is a stop.
@@ -84,4 +90,14 @@ pub(super) enum Item {
         layout: Arc<Layout>,
         ticket: Ticket,
     },
+}
+
+impl Item {
+    /// The operation, if it is one of a row.
+    pub(super) fn operation(&self) -> Option<&Operation> {
+        match self {
+            Self::Write { operation, .. } => Some(operation),
+            Self::Truncate { .. } => None,
+        }
+    }
 }

@@ -1,15 +1,19 @@
 //! Looks now and then whether both ends still are what the stream rests on.
 //!
-//! PostgreSQL 18 streams nothing, without an error, when the publication is gone, and an index that
-//! was made anew takes changes as if nothing were missing. What is found here ends the attempt
-//! before more is confirmed.
+//! PostgreSQL 18 streams nothing, without an error, when the publication is gone; no version tells of
+//! a partition that is attached, detached or truncated by itself; and an index that was made anew
+//! takes changes as if nothing were missing. What is found here ends the attempt before more is
+//! confirmed; what a person need not mend, the next attempt makes good by reading the table anew.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Failure, plan::publishes, tail::Tail};
-use crate::{postgres::catalog, stop::Stop};
+use super::{Failure, plan::publishes, prepare::unseen, tail::Tail};
+use crate::{
+    postgres::{catalog, coverage},
+    stop::Stop,
+};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -39,6 +43,7 @@ async fn look(tail: &Tail) -> Result<(), Failure> {
         .await
         .map_err(|_| Failure::Heals(format!("PostgreSQL: no answer within {limit:?}")))??;
     publishes(found.as_ref(), &tail.publication)?;
+    covered(tail, look.table.oid).await?;
     match tail.index.look().await {
         Ok(Some(found)) if found.uuid == tail.index_uuid => Ok(found.check_writes()?),
         Ok(found) => Err(replaced(tail, found.is_some()).into()),
@@ -46,6 +51,21 @@ async fn look(tail: &Tail) -> Result<(), Failure> {
         Err(error) if error.heals() => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether all that happens to the table's rows is still told.
+async fn covered(tail: &Tail, table: u32) -> Result<(), Failure> {
+    let client = tail.table.client();
+    let now = coverage::look(client, &tail.publication, table).await?;
+    let known = tail.coverage.borrow().clone();
+    if known == now {
+        return Ok(());
+    }
+    if let Some(why) = unseen(client, Some(&known), &now).await? {
+        return Err(Failure::Heals(why));
+    }
+    tail.coverage.send_replace(now);
+    Ok(())
 }
 
 fn replaced(tail: &Tail, other: bool) -> Stop {

@@ -8,6 +8,10 @@ use super::Error;
 use crate::change::Lsn;
 
 /// The server that answered.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts, each on its own, not states"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// `server_version_num`, such as 150018.
@@ -24,6 +28,10 @@ pub struct Server {
     pub may_replicate: bool,
     /// How far WAL is flushed.
     pub wal_flush: Lsn,
+    /// Another replication slot can be made.
+    pub free_slots: bool,
+    /// Another replication connection can be opened.
+    pub free_senders: bool,
 }
 
 /// The table to be copied.
@@ -117,7 +125,11 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
                 SELECT FROM pg_catalog.pg_roles m WHERE m.rolname = 'rds_replication' AND pg_catalog.pg_has_role(m.oid, 'MEMBER'))
              FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-                 ELSE pg_catalog.pg_current_wal_flush_lsn() END";
+                 ELSE pg_catalog.pg_current_wal_flush_lsn() END,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots)
+                < pg_catalog.current_setting('max_replication_slots')::int8,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)
+                < pg_catalog.current_setting('max_wal_senders')::int8";
     let row = client
         .query_one(sql, &[])
         .await
@@ -134,6 +146,8 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
         in_recovery: row.get(4),
         may_replicate: row.get(5),
         wal_flush: Lsn(wal_flush.into()),
+        free_slots: row.get(7),
+        free_senders: row.get(8),
     })
 }
 

@@ -27,10 +27,10 @@ impl Error {
         self.source.code().is_none_or(|state| heals(state.code()))
     }
 
-    /// Whether a column that was named is not there (any more).
+    /// Whether the role lacks a right.
     #[must_use]
-    pub fn is_undefined_column(&self) -> bool {
-        self.source.code() == Some(&SqlState::UNDEFINED_COLUMN)
+    pub fn is_denied(&self) -> bool {
+        self.source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
     }
 }
 

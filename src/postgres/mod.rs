@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod connection;
+pub mod coverage;
 mod error;
 mod pgoutput;
 mod replication;

@@ -66,6 +66,19 @@ impl ReplicationError {
             _ => false,
         }
     }
+
+    /// Whether a publication that the stream asks for is gone (42704): the slot, which could be missing
+    /// as well, is there while it is streamed from.
+    #[must_use]
+    pub fn is_publication_gone(&self) -> bool {
+        matches!(&self.source, PgWireError::Server(text) if sqlstate(text) == Some("42704") && text.contains("publication"))
+    }
+
+    /// Whether the role lacks a right (42501).
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(&self.source, PgWireError::Server(text) if sqlstate(text) == Some("42501"))
+    }
 }
 
 /// The SQLSTATE that the client writes into its error text.

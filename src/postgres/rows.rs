@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
 use tokio_postgres::{
     Client, Statement,
+    error::SqlState,
     types::{FromSql, ToSql, Type as WireType},
 };
 
@@ -83,6 +84,14 @@ impl Query {
             format!(" WHERE {}", conditions.join(" AND "))
         };
         format!("{}{conditions} ORDER BY {}", self.select, self.key)
+    }
+
+    /// Whether the statement's columns are of the types that the relation has.
+    fn fits(&self, statement: &Statement) -> bool {
+        let columns = self.relation.columns.iter().zip(statement.columns());
+        columns
+            .into_iter()
+            .all(|(known, found)| known.ty.sent_as_text() || known.ty.oid == found.type_().oid())
     }
 
     fn by_keys(&self) -> String {
@@ -198,15 +207,26 @@ impl Cursor<'_> {
     }
 }
 
-/// The rows with these keys, in no order, as they are now; keys without a row are left out.
+/// The rows with these keys, in no order, as they are now; keys without a row are left out. `None`
+/// when the table does not look as the query has it: a column is gone or of another type.
 ///
 /// # Errors
 /// The statement failed.
-pub async fn by_keys(client: &Client, query: &Query, keys: &[Key]) -> Result<Vec<Row>, Error> {
+pub async fn by_keys(
+    client: &Client,
+    query: &Query,
+    keys: &[Key],
+) -> Result<Option<Vec<Row>>, Error> {
     let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
     let doing = || Error::doing(format!("reading {} rows again by key", keys.len()));
+    let statement = match client.prepare(&query.by_keys()).await {
+        Ok(statement) if query.fits(&statement) => statement,
+        Ok(_) => return Ok(None),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => return Ok(None),
+        Err(error) => return Err(doing()(error)),
+    };
     let rows = client
-        .query_raw(&query.by_keys(), [&keys])
+        .query_raw(&statement, [&keys])
         .await
         .map_err(doing())?;
     let mut packer = Packer::new(query.relation.clone());
@@ -215,7 +235,7 @@ pub async fn by_keys(client: &Client, query: &Query, keys: &[Key]) -> Result<Vec
     while let Some(row) = rows.try_next().await.map_err(doing())? {
         found.push(packer.pack(&row));
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// A few rows, whichever the server finds first.

@@ -330,3 +330,19 @@ fn rows_hidden_by_row_security_are_an_error_and_not_a_smaller_index() {
         assert_eq!(documents, 0);
     });
 }
+
+#[test]
+fn the_index_says_of_itself_which_slot_fills_it_from_where() {
+    in_world(async |world| {
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        let path = format!("/{}/_mapping", world.index());
+        let mapping = world.search.must(Method::Get, &path, None).await;
+        let meta = &mapping[world.index()]["mappings"]["_meta"]["sync_es"];
+        let run = world.latest_run().await.unwrap();
+        assert_eq!(meta["slot"], world.slot());
+        assert!(meta["consistent_point"].is_string(), "{meta}");
+        assert_eq!(meta["consistent_point"], run["consistent_point"]);
+        program.stop().await;
+    });
+}

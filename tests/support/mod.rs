@@ -32,7 +32,7 @@ pub(crate) use search::Search;
 pub(crate) use servers::{Mode, Server, Servers, in_world_with_servers};
 pub(crate) use wait::{wait_until, wait_until_within};
 pub(crate) use wire::{Direction, Wire, WireMode};
-pub(crate) use workload::{Workload, Writers};
+pub(crate) use workload::{Workload, Writers, seed};
 pub(crate) use world::{World, in_world, in_world_of};
 
 use wait::DEADLINE;

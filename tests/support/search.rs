@@ -158,6 +158,14 @@ impl Search {
         indexing["index_total"].as_u64().unwrap() + indexing["index_failed"].as_u64().unwrap()
     }
 
+    /// Documents deleted since the index was made.
+    pub(crate) async fn deletes(&self, index: &str) -> u64 {
+        let path = format!("/{index}/_stats/indexing");
+        let stats = self.must(Method::Get, &path, None).await;
+        let deletes = &stats["_all"]["primaries"]["indexing"]["delete_total"];
+        deletes.as_u64().unwrap()
+    }
+
     /// The concrete indices behind a name or an alias.
     pub(crate) async fn indices(&self, name: &str) -> Vec<String> {
         let (status, answer) = self

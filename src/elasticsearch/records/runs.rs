@@ -19,7 +19,7 @@ use super::{
     super::{Client, Error, Method, json as body, pages::refresh, segment},
     RecordsError, prepare,
 };
-use crate::change::{Lsn, Version};
+use crate::change::{Coverage, Lsn, Version};
 
 /// How often a write meets another version of its document before it gives up: saves of its own
 /// that were late, or, when a run is taken over, those of an instance that is still at work.
@@ -71,6 +71,9 @@ pub struct Run {
     pub relation_fingerprint: String,
     /// Changes when the table is rewritten.
     pub storage: String,
+    /// The publication and the partitions when the table was read, and those that have come since
+    /// without rows; none before a snapshot has begun.
+    pub coverage: Option<Coverage>,
     /// When it began.
     pub started_at: Timestamp,
     /// When it was last saved.
@@ -421,6 +424,7 @@ fn properties() -> Value {
         "index_was_new": {"type": "boolean"},
         "relation_fingerprint": keyword(),
         "storage": keyword(),
+        "coverage": kept(),
         "started_at": date(),
         "updated_at": date(),
         "finished_at": date(),
@@ -480,6 +484,7 @@ mod tests {
             index_uuid: "0OmasNCtSgCARt2xGW6SDA".to_owned(),
             relation_fingerprint: "f".to_owned(),
             storage: "2".to_owned(),
+            coverage: Some(Coverage::default()),
             index_was_new: true,
             started_at: now,
             updated_at: now,

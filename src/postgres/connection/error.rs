@@ -66,6 +66,8 @@ pub(super) enum Cause {
     NoPassword,
     #[error("refused: {0}; check the role and the server's pg_hba.conf")]
     Role(String),
+    #[error("refused: {0}; grant it: GRANT CONNECT ON DATABASE … TO …")]
+    Denied(String),
     #[error("there is no such database; check its name in POSTGRES_URL")]
     Database,
     #[error("{0}; it may pass")]
@@ -84,6 +86,13 @@ impl ConnectError {
     #[must_use]
     pub fn heals(&self) -> bool {
         self.failures.iter().any(|failure| failure.cause.heals())
+    }
+
+    /// Whether the role lacks the right to connect.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        let denied = |failure: &Failure| matches!(failure.cause, Cause::Denied(_));
+        self.failures.iter().any(denied)
     }
 }
 
@@ -145,6 +154,7 @@ impl Cause {
             | SqlState::TOO_MANY_CONNECTIONS
             | SqlState::ADMIN_SHUTDOWN
             | SqlState::CRASH_SHUTDOWN => Self::Busy(message.to_owned()),
+            SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied(message.to_owned()),
             _ => Self::Server(format!("{message} (SQLSTATE {})", code.code())),
         }
     }
@@ -164,6 +174,7 @@ impl Cause {
             | Self::Password
             | Self::NoPassword
             | Self::Role(_)
+            | Self::Denied(_)
             | Self::Database
             | Self::Server(_)
             | Self::Protocol(_) => false,
@@ -174,7 +185,12 @@ impl Cause {
     pub(super) fn ends_the_search(&self) -> bool {
         matches!(
             self,
-            Self::Password | Self::NoPassword | Self::Role(_) | Self::Database | Self::Server(_)
+            Self::Password
+                | Self::NoPassword
+                | Self::Role(_)
+                | Self::Denied(_)
+                | Self::Database
+                | Self::Server(_)
         )
     }
 

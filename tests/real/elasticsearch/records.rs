@@ -253,6 +253,7 @@ fn run(number: u64, acknowledged: u64) -> Run {
         index_was_new: true,
         relation_fingerprint: "f".to_owned(),
         storage: "2".to_owned(),
+        coverage: None,
         started_at: at,
         updated_at: at,
         finished_at: None,
