@@ -331,11 +331,7 @@ impl<'a> Attempt<'a> {
             None
         } else {
             let at = catalog::mark(&self.session.client).await?;
-            Some(AliasSwitch {
-                alias: names.alias.clone(),
-                from: targets,
-                at,
-            })
+            Some(AliasSwitch { from: targets, at })
         };
         let tail = Tail {
             endpoint: self.endpoint(),
@@ -349,6 +345,7 @@ impl<'a> Attempt<'a> {
             writer: self.writer,
             counters: self.counters,
             lanes: LANES,
+            alias: names.alias.clone(),
             switch,
             strict_mapping: self.job.own_template.is_none(),
         };

@@ -7,7 +7,7 @@ use crate::{
     elasticsearch::{Look, Phase, Run},
     postgres::{
         catalog::{KeyFacts, Publication, Server, Table},
-        slot::Slot,
+        slot::{Slot, Usage},
     },
     stop::Stop,
 };
@@ -57,6 +57,8 @@ pub struct Facts {
     pub publication: Option<Publication>,
     /// The slot, if there is one.
     pub slot: Option<Slot>,
+    /// Whether there is room for one.
+    pub slots: Usage,
     /// The index, if there is one.
     pub index: Option<Look>,
     /// The latest run of this mode into this index.

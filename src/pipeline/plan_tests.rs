@@ -367,7 +367,12 @@ fn a_missing_publication_is_told_with_its_statement_to_a_role_that_may_not_creat
 
 #[test]
 fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
+        (
+            |facts| facts.slots.used = 10,
+            "all 10 replication slots are in use, and a new one is needed",
+            "ALTER SYSTEM SET max_replication_slots = 11;  -- and restart PostgreSQL; or drop one that nobody needs (SELECT * FROM pg_replication_slots WHERE NOT active)",
+        ),
         (
             |facts| facts.server.in_recovery = true,
             "PostgreSQL is a standby",
@@ -395,6 +400,19 @@ fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
         case.0(&mut facts);
         assert_eq!(preconditions(&facts), [], "a one-shot run needs none of it");
     }
+}
+
+#[test]
+fn a_run_that_has_its_slot_needs_no_further_one() {
+    let mut facts = at(Phase::Stream);
+    facts.slots.used = facts.slots.max;
+    assert_eq!(preconditions(&facts), []);
+    facts.slot = None;
+    assert_eq!(
+        preconditions(&facts),
+        [],
+        "a lost slot is a stop of its own"
+    );
 }
 
 #[test]
@@ -520,6 +538,7 @@ fn new() -> Facts {
         },
         publication: None,
         slot: None,
+        slots: Usage { used: 3, max: 10 },
         index: None,
         run: None,
     }

@@ -3,6 +3,7 @@
 
 use super::plan::{Facts, Mode};
 use crate::{
+    elasticsearch::Phase,
     postgres::catalog::{Publication, create_publication_sql, quoted},
     stop::Precondition,
 };
@@ -89,6 +90,22 @@ impl Unmet {
             server.may_replicate,
             "the role may not replicate".to_owned(),
             "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as".to_owned(),
+        );
+        let begins = facts
+            .run
+            .as_ref()
+            .is_none_or(|run| run.phase == Phase::Preparing);
+        let slots = facts.slots;
+        self.need(
+            facts.slot.is_some() || !begins || slots.used < slots.max,
+            format!(
+                "all {} replication slots are in use, and a new one is needed",
+                slots.max
+            ),
+            format!(
+                "ALTER SYSTEM SET max_replication_slots = {};  -- and restart PostgreSQL; or drop one that nobody needs (SELECT * FROM pg_replication_slots WHERE NOT active)",
+                slots.max + 1
+            ),
         );
         let identity = format!(
             "the replica identity of {name} does not include the key {:?}: deletes could not be told",

@@ -116,6 +116,7 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
         } else {
             None
         },
+        slots: slot::usage(client).await?,
         database: catalog::database(client).await?,
         fingerprint: fingerprint(&table, publication.as_ref()),
         names: names.clone(),

@@ -48,6 +48,32 @@ pub async fn look(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
     }))
 }
 
+/// How many slots the server has, of how many that it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Logical and physical ones.
+    pub used: i64,
+    /// `max_replication_slots`.
+    pub max: i64,
+}
+
+/// Counts the server's slots.
+///
+/// # Errors
+/// The query failed.
+pub async fn usage(client: &Client) -> Result<Usage, Error> {
+    let sql = "SELECT count(*), pg_catalog.current_setting('max_replication_slots')::int8
+        FROM pg_catalog.pg_replication_slots";
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .map_err(Error::doing("counting the replication slots"))?;
+    Ok(Usage {
+        used: row.get(0),
+        max: row.get(1),
+    })
+}
+
 /// Drops a slot that nobody streams from; false when there is none of that name. One whose making was
 /// broken off goes by itself, a moment later.
 ///
