@@ -84,7 +84,7 @@ fn a_node_that_hangs_is_gone_round_and_taken_back() {
 
 /// Gives every index of the world two copies, none of them on `node`.
 async fn keep_off(world: &World, node: Server) {
-    let path = format!("/{}*/_settings", world.name);
+    let path = format!("/{}*/_settings?expand_wildcards=all", world.name);
     let settings = json!({
         "index.number_of_replicas": 1,
         "index.auto_expand_replicas": "false",
@@ -105,7 +105,7 @@ async fn keep_off(world: &World, node: Server) {
 
 async fn green(world: &World) {
     let path = format!(
-        "/_cluster/health/{}*?wait_for_status=green&wait_for_no_relocating_shards=true&timeout=5s",
+        "/_cluster/health/{}*?expand_wildcards=all&wait_for_status=green&wait_for_no_relocating_shards=true&timeout=5s",
         world.name
     );
     wait_until_within(Duration::from_mins(2), "the cluster is green", async || {
