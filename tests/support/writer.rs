@@ -74,11 +74,13 @@ impl Writer {
                     self.db = db;
                     return;
                 }
-                Err(error) if connection_is_lost(&error) => {
+                // No such database: the test has failed meanwhile, and its world is gone.
+                Err(error)
+                    if connection_is_lost(&error)
+                        || error.code() == Some(&SqlState::INVALID_CATALOG_NAME) =>
+                {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                // The test has failed meanwhile, and its world is gone.
-                Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => return,
                 Err(error) => panic!("a writer cannot connect: {error:?}"),
             }
         }
