@@ -29,7 +29,6 @@ use elasticsearch::{
     },
 };
 use percent_encoding::percent_decode_str;
-use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
 use super::{
@@ -43,8 +42,11 @@ use crate::change::Version;
 
 pub use elasticsearch::http::Method;
 
-/// How long a node may take to accept a connection, when nothing says that it can be reached.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a node may take to say anything at all, when that is in doubt: far above what a busy one
+/// takes, far below what a request may.
+const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(5);
+/// For how long a request is waited for before its node is in doubt, where there are others.
+const QUIET_MAX: Duration = Duration::from_secs(3);
 
 /// Where Elasticsearch is and how to speak to it.
 #[derive(Clone)]
@@ -228,36 +230,14 @@ impl Client {
         let node = &self.shared.nodes[pick.node];
         let limit = self.shared.request_timeout;
         if pick.unproven {
-            node.accepts_connections(limit.min(CONNECT_MAX)).await?;
+            node.lives(limit).await?;
         }
-        let transport = node.transport();
-        let trouble = |error: elasticsearch::Error| {
-            if error.is_timeout() {
-                node.connect_anew(&transport);
-                Error::TimedOut {
-                    node: node.name(),
-                    limit,
-                }
-            } else {
-                node.unreachable(&deepest_cause(&error))
-            }
-        };
-        let response = transport
-            .send(
-                method,
-                path,
-                node.headers.clone(),
-                Some(query),
-                body,
-                Some(limit),
-            )
-            .await
-            .map_err(trouble)?;
-        node.check_answered_itself(&response)?;
-        Ok(Response {
-            status: response.status_code().as_u16(),
-            body: response.bytes().await.map_err(trouble)?,
-        })
+        let others = self.shared.nodes.len() > 1;
+        tokio::select! {
+            biased;
+            answer = node.send(method, path, query, body, limit) => answer,
+            dead = node.dies(limit), if others => Err(dead),
+        }
     }
 
     fn health(&self) -> MutexGuard<'_, Nodes> {
@@ -307,16 +287,58 @@ impl Node {
         }
     }
 
-    /// Fails fast where a request would wait its whole time for a host that is not there.
-    async fn accepts_connections(&self, limit: Duration) -> Result<(), Error> {
-        let port = self.url.port_or_known_default().unwrap_or(80);
-        // Without the brackets of an IPv6 address, which are the URL's.
-        let host = self.url.host_str().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        match timeout(limit, TcpStream::connect((host, port))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.unreachable(&error.to_string())),
-            Err(_) => Err(self.unreachable(&format!("no connection within {limit:?}"))),
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<Response, Error> {
+        let transport = self.transport();
+        let trouble = |error: elasticsearch::Error| {
+            if error.is_timeout() {
+                self.connect_anew(&transport);
+                Error::TimedOut {
+                    node: self.name(),
+                    limit,
+                }
+            } else {
+                self.unreachable(&deepest_cause(&error))
+            }
+        };
+        let headers = self.headers.clone();
+        let response = transport
+            .send(method, path, headers, Some(query), body, Some(limit))
+            .await
+            .map_err(trouble)?;
+        self.check_answered_itself(&response)?;
+        Ok(Response {
+            status: response.status_code().as_u16(),
+            body: response.bytes().await.map_err(trouble)?,
+        })
+    }
+
+    /// Fails fast where a request would wait its whole time for a node that is not there, or that
+    /// hangs: its system takes connections then, and nothing answers. Any answer is one.
+    async fn lives(&self, limit: Duration) -> Result<(), Error> {
+        let limit = limit.min(SIGN_OF_LIFE_MAX);
+        match self.send(Method::Get, "", &[], None, limit).await {
+            Err(Error::TimedOut { .. }) => {
+                Err(self.unreachable(&format!("no sign of life within {limit:?}")))
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Ends once the node gives no sign of life any more, while a request to it is under way. What
+    /// the request may still do there later is harmless, as it is after a time-out.
+    async fn dies(&self, limit: Duration) -> Error {
+        loop {
+            tokio::time::sleep(QUIET_MAX).await;
+            if let Err(error) = self.lives(limit).await {
+                return error;
+            }
         }
     }
 

@@ -56,7 +56,8 @@ pub struct RelationName {
 pub struct Look {
     /// Its name.
     pub index: String,
-    /// Changes when an index of the same name is made anew.
+    /// Changes when an index of the same name is made anew, or a snapshot restored over it: that
+    /// keeps `index.uuid`, and gives `index.history.uuid` after a slash.
     pub uuid: String,
     /// Our part of `_meta`; none when the index is not ours.
     pub meta: Option<Meta>,
@@ -148,6 +149,8 @@ struct Mappings {
 struct Settings {
     #[serde(rename = "index.uuid")]
     uuid: String,
+    #[serde(rename = "index.history.uuid")]
+    history: Option<String>,
     #[serde(rename = "index.translog.durability")]
     durability: Option<String>,
     #[serde(rename = "index.refresh_interval")]
@@ -172,7 +175,10 @@ impl Found {
         })?;
         Ok(Look {
             index,
-            uuid: settings.uuid,
+            uuid: match settings.history {
+                Some(history) => format!("{}/{history}", settings.uuid),
+                None => settings.uuid,
+            },
             meta,
             properties: mappings.properties,
             // Elasticsearch lists only what is set; this is its default.
@@ -234,6 +240,13 @@ mod tests {
         assert_eq!(look.meta, None);
         assert!(look.properties.contains_key("n"));
         look.check_writes().unwrap();
+    }
+
+    #[test]
+    fn an_index_with_a_snapshot_restored_over_it_is_another_one() {
+        let settings = r#""index.history.uuid":"g9-TtZ76Q1i_v6uzMNX36g","#;
+        let look = look("v1", "{}", settings).unwrap();
+        assert_eq!(look.uuid, "0OmasNCtSgCARt2xGW6SDA/g9-TtZ76Q1i_v6uzMNX36g");
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub(super) struct Pick {
     pub(super) node: usize,
     /// When it was picked.
     pub(super) at: Instant,
-    /// Nothing says that it can be reached: see whether it takes a connection at all before a
-    /// request's whole time is spent on it.
+    /// Nothing says that it can be reached: see whether it says anything at all before a request's
+    /// whole time is spent on it.
     pub(super) unproven: bool,
 }
 

@@ -354,12 +354,7 @@ impl<'a> Attempt<'a> {
         } else {
             let at = catalog::mark(&self.session.client).await?;
             failpoint!("mark-written", Failure::Heals);
-            let switch = AliasSwitch {
-                alias: names.alias.clone(),
-                from: targets,
-                at,
-            };
-            (Some(switch), Ahead::default())
+            (Some(AliasSwitch { from: targets, at }), Ahead::default())
         };
         let tail = Tail {
             endpoint: self.endpoint(),
@@ -375,6 +370,7 @@ impl<'a> Attempt<'a> {
             counters: self.counters,
             lanes: LANES,
             ahead,
+            alias: names.alias.clone(),
             switch,
             strict_mapping: self.job.own_template.is_none(),
         };

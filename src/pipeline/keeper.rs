@@ -8,6 +8,7 @@ use super::{
     Failure,
     record::{Record, STORE_INTERVAL},
     tail::{AliasSwitch, Shared, Tail},
+    watch::check_index,
 };
 use crate::{change::Lsn, elasticsearch::swap_alias};
 
@@ -84,6 +85,7 @@ impl<'a> Keeper<'a> {
             failpoint!("position-reached", Failure::Heals);
             self.record.run.coverage = Some(self.tail.coverage.borrow().clone());
             self.count();
+            self.check_index().await?;
             self.record.run.acknowledged_lsn = Some(lsn);
             self.record.store().await?;
             failpoint!("position-stored", Failure::Heals);
@@ -91,6 +93,19 @@ impl<'a> Keeper<'a> {
             self.confirm.send_replace(Some(lsn));
         }
         self.switch_alias(lsn).await
+    }
+
+    /// What was acknowledged counts only if the index is still the one that it went into, and still
+    /// keeps what it acknowledges.
+    async fn check_index(&self) -> Result<(), Failure> {
+        let mut attempt = 0;
+        while let Err(failure) = check_index(self.tail).await {
+            attempt += 1;
+            failure
+                .wait(self.record.retry, attempt, "looking at the index")
+                .await?;
+        }
+        Ok(())
     }
 
     fn count(&mut self) {
@@ -107,12 +122,9 @@ impl<'a> Keeper<'a> {
             return Ok(());
         };
         let index = self.tail.index.name();
-        swap_alias(&self.tail.client, &switch.alias, &switch.from, index).await?;
-        tracing::info!(
-            alias = switch.alias,
-            index,
-            "caught up: the alias points to the index"
-        );
+        let alias = &self.tail.alias;
+        swap_alias(&self.tail.client, alias, &switch.from, index).await?;
+        tracing::info!(alias, index, "caught up: the alias points to the index");
         Ok(())
     }
 

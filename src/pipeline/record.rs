@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Record {
     writer: RunWriter,
-    retry: Retry,
+    /// How requests around the record are repeated.
+    pub retry: Retry,
     /// What is stored next.
     pub run: Run,
 }

@@ -41,7 +41,9 @@ pub(super) struct Tail {
     pub lanes: usize,
     /// What documents may show already when the stream begins.
     pub ahead: Ahead,
-    /// Points to the index once this LSN is reached; nothing to do when `None`.
+    /// The alias that the index is served under.
+    pub alias: String,
+    /// Points the alias to the index once this LSN is reached; nothing to do when `None`.
     pub switch: Option<AliasSwitch>,
     /// The mapping is ours, so that a column which does not fit it is a stop.
     pub strict_mapping: bool,
@@ -50,8 +52,6 @@ pub(super) struct Tail {
 /// When the alias goes to the index.
 #[derive(Debug, Clone)]
 pub(super) struct AliasSwitch {
-    /// The alias.
-    pub alias: String,
     /// Where it points until then.
     pub from: Vec<String>,
     /// The WAL's end when the snapshot was complete.

@@ -3,7 +3,7 @@
 //! PostgreSQL 18 streams nothing, without an error, when the publication is gone; no version tells of
 //! a partition that is attached, detached or truncated by itself; and an index that was made anew
 //! takes changes as if nothing were missing. What is found here ends the attempt before more is
-//! confirmed; what a person need not mend, the next attempt makes good by reading the table anew.
+//! confirmed, and the index is looked at before each confirmation too; what a person need not mend, the next attempt makes good by reading the table anew.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{Failure, plan::publishes, prepare::unseen, tail::Tail};
 use crate::{
+    elasticsearch::alias_targets,
     postgres::{catalog, coverage},
     stop::Stop,
 };
@@ -19,15 +20,16 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs until something is not as it was.
 pub(super) async fn watch(tail: &Tail) -> Failure {
+    let mut serving = false;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        if let Err(failure) = look(tail).await {
+        if let Err(failure) = look(tail, &mut serving).await {
             return failure;
         }
     }
 }
 
-async fn look(tail: &Tail) -> Result<(), Failure> {
+async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     let look = tail.table.look().await;
     let session = tail.table.session();
     let asked = catalog::publication(
@@ -44,12 +46,14 @@ async fn look(tail: &Tail) -> Result<(), Failure> {
         .map_err(|_| Failure::Heals(format!("PostgreSQL: no answer within {limit:?}")))??;
     publishes(found.as_ref(), &tail.publication)?;
     covered(tail, look.table.oid).await?;
-    match tail.index.look().await {
-        Ok(Some(found)) if found.uuid == tail.index_uuid => Ok(found.check_writes()?),
-        Ok(found) => Err(replaced(tail, found.is_some()).into()),
+    let looked = async {
+        check_index(tail).await?;
+        look_at_alias(tail, serving).await
+    };
+    match looked.await {
         // The lanes meet the same trouble, and wait.
-        Err(error) if error.heals() => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(Failure::Heals(_)) => Ok(()),
+        other => other,
     }
 }
 
@@ -68,9 +72,37 @@ async fn covered(tail: &Tail, table: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the index is the one that the stream goes into, and keeps what it acknowledges.
+///
+/// # Errors
+/// It is not, or cannot be asked.
+pub(super) async fn check_index(tail: &Tail) -> Result<(), Failure> {
+    match tail.index.look().await? {
+        Some(found) if found.uuid == tail.index_uuid => Ok(found.check_writes()?),
+        found => Err(replaced(tail, found.is_some()).into()),
+    }
+}
+
+/// Somebody may serve searches from elsewhere for a while, and the index goes on being written; but
+/// it must not go unnoticed that searches do not see it.
+async fn look_at_alias(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
+    let targets = alias_targets(&tail.client, &tail.alias).await?;
+    let served = *serving;
+    *serving = targets == [tail.index.name()];
+    if served && !*serving {
+        tracing::warn!(
+            alias = tail.alias,
+            ?targets,
+            index = tail.index.name(),
+            "the alias was moved away: changes still go into the index, and searches do not see them; the next start or reconnection points it back"
+        );
+    }
+    Ok(())
+}
+
 fn replaced(tail: &Tail, other: bool) -> Stop {
     let state = if other {
-        "another one of the same name"
+        "another one of the same name, or was restored"
     } else {
         "gone"
     };

@@ -1,10 +1,11 @@
 //! A world per test: a database, a slot name, index names; gone when the test ends, however it ends.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -21,8 +22,9 @@ const FEW_DIMENSIONS: usize = 8;
 
 /// The servers that a test runs against.
 pub(super) struct Endpoints {
-    postgres: Url,
-    elasticsearch: Url,
+    pub(super) postgres: Url,
+    /// One a node, at least one.
+    pub(super) elasticsearch: Vec<Url>,
 }
 
 /// Everything that one test has to itself.
@@ -35,8 +37,18 @@ pub(crate) struct World {
     pub(crate) db: Client,
     /// Elasticsearch.
     pub(crate) search: Search,
+    /// The test's database, on the server that it is on now.
+    database: Url,
     servers: Endpoints,
+    settings: Mutex<Settings>,
     directory: TempDir,
+}
+
+/// Settings of whole servers that a test has changed, to be taken back at its end.
+#[derive(Default)]
+struct Settings {
+    postgres: BTreeSet<String>,
+    cluster: BTreeSet<String>,
 }
 
 /// The servers that the environment names.
@@ -49,7 +61,7 @@ pub(super) fn servers_of_the_environment() -> Endpoints {
     };
     Endpoints {
         postgres: url("SYNC_ES_TEST_POSTGRES_URL"),
-        elasticsearch: url("SYNC_ES_TEST_ELASTICSEARCH_URL"),
+        elasticsearch: vec![url("SYNC_ES_TEST_ELASTICSEARCH_URL")],
     }
 }
 
@@ -139,7 +151,9 @@ impl World {
         url.set_path(&name);
         let world = Self {
             db: connect(&url).await,
-            search: Search::connect(&servers.elasticsearch).await,
+            database: url,
+            settings: Mutex::default(),
+            search: Search::connect(&servers.elasticsearch[0]).await,
             directory: tempfile::tempdir().unwrap(),
             name,
             dimensions,
@@ -151,14 +165,18 @@ impl World {
 
     /// The URL of the test's database, with its user and password.
     pub(crate) fn postgres_url(&self) -> Url {
-        let mut url = self.servers.postgres.clone();
-        url.set_path(&self.name);
-        url
+        self.database.clone()
+    }
+
+    /// From now on the test's database is the one of this name on the server at `port`, a copy.
+    pub(crate) async fn move_to(&mut self, port: u16) {
+        self.database.set_port(Some(port)).unwrap();
+        self.reconnect().await;
     }
 
     /// The first URL of Elasticsearch.
     pub(crate) fn elasticsearch_url(&self) -> &Url {
-        &self.servers.elasticsearch
+        &self.servers.elasticsearch[0]
     }
 
     /// The alias that the program serves.
@@ -181,6 +199,27 @@ impl World {
         let path = self.directory.path().join(name);
         std::fs::write(&path, contents).unwrap();
         path
+    }
+
+    /// Changes a setting of the PostgreSQL server, until the test ends.
+    pub(crate) async fn alter_system(&self, setting: &str, value: &str) {
+        self.note(|settings| settings.postgres.insert(setting.to_owned()));
+        self.execute(&format!("ALTER SYSTEM SET {setting} = '{value}'"))
+            .await;
+        self.execute("SELECT pg_reload_conf()").await;
+    }
+
+    /// Changes a setting of the Elasticsearch cluster, or takes it back, until the test ends.
+    pub(crate) async fn set_cluster(&self, setting: &str, value: Value) {
+        self.note(|settings| settings.cluster.insert(setting.to_owned()));
+        let body = json!({ "persistent": { setting: value } });
+        self.search
+            .must(Method::Put, "/_cluster/settings", Some(body))
+            .await;
+    }
+
+    fn note(&self, changed: impl FnOnce(&mut Settings) -> bool) {
+        changed(&mut self.settings.lock().unwrap());
     }
 
     /// Replaces the world's connection, which ends with PostgreSQL.
@@ -221,12 +260,10 @@ impl World {
 
     /// A call of the program in this world.
     pub(crate) fn sync_es(&self, arguments: &[&str]) -> Invocation {
+        let nodes: Vec<&str> = self.servers.elasticsearch.iter().map(Url::as_str).collect();
         let environment = BTreeMap::from([
             ("POSTGRES_URL".to_owned(), self.postgres_url().to_string()),
-            (
-                "ELASTICSEARCH_URLS".to_owned(),
-                self.servers.elasticsearch.to_string(),
-            ),
+            ("ELASTICSEARCH_URLS".to_owned(), nodes.join(",")),
             ("ELASTICSEARCH_INDEX_NAME".to_owned(), self.index()),
             (
                 "ELASTICSEARCH_INDEX_ALIAS".to_owned(),
@@ -330,6 +367,19 @@ impl World {
     }
 
     async fn remove(self) {
+        let settings = std::mem::take(&mut *self.settings.lock().unwrap());
+        for setting in settings.cluster {
+            self.set_cluster(&setting, Value::Null).await;
+        }
+        let admin = connect(&self.servers.postgres).await;
+        for setting in settings.postgres {
+            let reset = format!("ALTER SYSTEM RESET {setting}");
+            admin.batch_execute(&reset).await.unwrap();
+            admin
+                .batch_execute("SELECT pg_reload_conf()")
+                .await
+                .unwrap();
+        }
         let names = self.search.indices(&format!("{}*", self.name)).await;
         for index in names {
             self.search
@@ -337,7 +387,6 @@ impl World {
                 .await;
         }
         self.remove_templates().await;
-        let admin = connect(&self.servers.postgres).await;
         self.drop_slots(&admin).await;
         drop(self.db);
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
