@@ -91,17 +91,31 @@ fn a_snapshot_outlives_every_trouble_of_its_connections_to_elasticsearch() {
     });
 }
 
+/// PostgreSQL is told to wait for ever, and would keep slot and lock for what is dead: it waits for a
+/// minute, as we do.
 #[test]
-fn connections_to_elasticsearch_that_are_dead_without_a_word_are_given_up() {
+fn connections_on_both_sides_that_are_dead_without_a_word_are_given_up_after_a_minute() {
     in_world(async |world| {
-        let load = Load::start(world, 300, 60).await;
-        let wire = Wire::to_elasticsearch(world, load.seed).await;
-        let mut program = start(world, &wire);
+        let load = Load::start(world, 300, 30).await;
+        let postgres = Wire::to_postgres(world, load.seed).await;
+        let elasticsearch = Wire::to_elasticsearch(world, load.seed).await;
+        let mut program = world
+            .sync_es(&["run"])
+            .env("POSTGRES_URL", impatient(postgres.url(), 0))
+            .env("ELASTICSEARCH_URLS", elasticsearch.url())
+            .start();
         load.ready(world, &mut program).await;
-        wire.set_open(WireMode::Blackhole(Both));
+        let before = (postgres.accepted(), elasticsearch.accepted());
+        postgres.set_open(WireMode::Blackhole(Both));
+        elasticsearch.set_open(WireMode::Blackhole(Both));
         let dead = Instant::now();
         load.ready(world, &mut program).await;
         eprintln!("went on after {:?}", dead.elapsed());
+        let after = (postgres.accepted(), elasticsearch.accepted());
+        assert!(
+            after.0 > before.0 && after.1 > before.1,
+            "{before:?}, {after:?}"
+        );
         load.end(world, program).await;
     });
 }

@@ -181,22 +181,6 @@ fn an_idle_stream_is_not_taken_for_a_dead_one() {
     });
 }
 
-/// With `wal_sender_timeout` off PostgreSQL would keep slot and lock for connections that are dead.
-#[test]
-fn a_server_that_would_wait_for_ever_is_told_not_to() {
-    in_world(async |world| {
-        let wire = Wire::to_postgres(world, 0).await;
-        let run = world.sync_es(&["run"]);
-        let mut program = run.env("POSTGRES_URL", impatient(wire.url(), 0)).start();
-        world.caught_up(&mut program).await;
-        wire.set_open(WireMode::Blackhole(Both));
-        world
-            .caught_up_within(Duration::from_mins(2), &mut program)
-            .await;
-        program.stop().await;
-    });
-}
-
 #[test]
 fn what_happens_in_other_tables_and_databases_moves_the_slot() {
     in_world(async |world| {
