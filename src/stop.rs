@@ -38,6 +38,18 @@ pub enum Stop {
         /// Why.
         reason: String,
     },
+    /// Refusals that are not the single documents' fault, or more of them than anybody looks through.
+    #[error(
+        "{found}; the next: key {key:?}: {reason}. No position was passed over. Correct the mapping or the rows and start again, rebuild into the next ELASTICSEARCH_INDEX_NAME, or let more be set aside with SYNC_ES_DEAD_LETTER_LIMIT"
+    )]
+    TooManyRefused {
+        /// How many, and of what kind.
+        found: String,
+        /// Key of the first that is not set aside.
+        key: String,
+        /// Why it was refused.
+        reason: String,
+    },
     /// A one-shot run that has tried as often as `ES_MAX_RETRIES` says.
     #[error(
         "gave up after {attempts} attempts: {cause}. The position is saved: start again to go on from there"
@@ -175,6 +187,7 @@ impl Stop {
             Self::DeadLetters { .. } => 3,
             Self::Refused { .. } => 4,
             Self::RetriesExhausted { .. } => 5,
+            Self::TooManyRefused { .. } => 6,
             Self::Postgres(_) => 10,
             Self::Elasticsearch(_) => 11,
             Self::Preconditions(_) => 12,

@@ -53,7 +53,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Files without I/O, async, clock or randomness; a folder means all that is in it.
-const PURE: [&str; 18] = [
+const PURE: [&str; 21] = [
     "value/",
     "change/",
     "document/",
@@ -66,7 +66,10 @@ const PURE: [&str; 18] = [
     "elasticsearch/nodes.rs",
     "elasticsearch/verdict.rs",
     "delivery/acknowledgement.rs",
+    "delivery/capacity.rs",
     "delivery/lanes.rs",
+    "delivery/refusals.rs",
+    "delivery/request.rs",
     "delivery/retry.rs",
     "pipeline/ahead.rs",
     "pipeline/mapping.rs",

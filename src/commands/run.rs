@@ -122,7 +122,12 @@ fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop> {
         on_refusal: if delivery.stop_at_refusal {
             OnRefusal::Stop
         } else {
-            OnRefusal::SetAside
+            OnRefusal::SetAside {
+                limit: delivery
+                    .dead_letter_limit
+                    .try_into()
+                    .map_err(|error| wrong(&error))?,
+            }
         },
         backends: Backends {
             input: settings.input_db_backend_config(),

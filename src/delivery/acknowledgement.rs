@@ -5,6 +5,9 @@
 //! resolved; a position is reached when its ticket and all before it are done. The caller stores a
 //! reached position first and confirms it second.
 //!
+//! With each position come the books up to it: operations are counted when they come and when they
+//! end, and the two agree there.
+//!
 //! Pure: no clock, no I/O. `P` is what the source calls a position: an LSN, or the key of a row.
 
 use std::collections::VecDeque;
@@ -13,17 +16,49 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Applied, or superseded by a newer one of its key.
+    Delivered,
+    /// Refused, and stored as a dead letter.
+    Refused,
+}
+
+/// Operations counted: what came, and how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Books {
+    /// Operations that came.
+    pub operations: u64,
+    /// Those of them that ended as [`Fate::Delivered`].
+    pub delivered: u64,
+    /// Those of them that ended as [`Fate::Refused`].
+    pub refused: u64,
+}
+
+/// A position below which nothing is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached<P> {
+    /// The position.
+    pub position: P,
+    /// What came and ended up to it, from the first ticket on.
+    pub books: Books,
+}
+
 /// The tickets that are not done yet, oldest first.
 #[derive(Debug)]
 pub struct Acknowledgement<P> {
     entries: VecDeque<Entry<P>>,
     /// Number of the entry at the front.
     front: u64,
+    /// Of all entries that are done.
+    books: Books,
 }
 
 #[derive(Debug)]
 struct Entry<P> {
     open: u64,
+    books: Books,
     /// Set when the entry is sealed.
     position: Option<P>,
 }
@@ -33,6 +68,7 @@ impl<P> Default for Acknowledgement<P> {
         Self {
             entries: VecDeque::new(),
             front: 0,
+            books: Books::default(),
         }
     }
 }
@@ -42,6 +78,7 @@ impl<P> Acknowledgement<P> {
     pub fn begin(&mut self) -> Ticket {
         self.entries.push_back(Entry {
             open: 0,
+            books: Books::default(),
             position: None,
         });
         Ticket(self.front + self.entries.len() as u64 - 1)
@@ -59,6 +96,7 @@ impl<P> Acknowledgement<P> {
             "operations added to a ticket that is done"
         );
         entry.open += count;
+        entry.books.operations += count;
     }
 
     /// The source has no more operations for the ticket; `position` is what it stands for. Returns the
@@ -66,7 +104,7 @@ impl<P> Acknowledgement<P> {
     ///
     /// # Panics
     /// The ticket is sealed already.
-    pub fn seal(&mut self, ticket: Ticket, position: P) -> Option<P> {
+    pub fn seal(&mut self, ticket: Ticket, position: P) -> Option<Reached<P>> {
         let entry = self.entry(ticket);
         assert!(entry.position.is_none(), "a ticket sealed twice");
         entry.position = Some(position);
@@ -74,18 +112,22 @@ impl<P> Acknowledgement<P> {
         self.reached()
     }
 
-    /// `count` operations of the ticket are resolved. Returns the position that is reached by
+    /// `count` operations of the ticket have ended so. Returns the position that is reached by
     /// this, if any.
     ///
     /// # Panics
     /// More operations are resolved than were added.
-    pub fn resolve(&mut self, ticket: Ticket, count: u64) -> Option<P> {
+    pub fn resolve(&mut self, ticket: Ticket, fate: Fate, count: u64) -> Option<Reached<P>> {
         let entry = self.entry(ticket);
         assert!(
             count <= entry.open,
             "more operations resolved than were open"
         );
         entry.open -= count;
+        match fate {
+            Fate::Delivered => entry.books.delivered += count,
+            Fate::Refused => entry.books.refused += count,
+        }
         self.reached()
     }
 
@@ -116,21 +158,43 @@ impl<P> Acknowledgement<P> {
             return;
         }
         if let Some(merged) = self.entries.pop_back() {
-            self.entries[last - 1].position = merged.position;
+            let entry = &mut self.entries[last - 1];
+            entry.position = merged.position;
+            entry.books.add(merged.books);
         }
     }
 
-    fn reached(&mut self) -> Option<P> {
+    fn reached(&mut self) -> Option<Reached<P>> {
         let mut reached = None;
         while let Some(entry) = self.entries.front_mut() {
             if entry.open > 0 || entry.position.is_none() {
                 break;
             }
             reached = entry.position.take();
+            self.books.add(entry.books);
             self.entries.pop_front();
             self.front += 1;
         }
-        reached
+        let books = self.books;
+        reached.map(|position| Reached { position, books })
+    }
+}
+
+impl Books {
+    /// What was entered after `earlier` was the state of the same books.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            operations: self.operations - earlier.operations,
+            delivered: self.delivered - earlier.delivered,
+            refused: self.refused - earlier.refused,
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.operations += more.operations;
+        self.delivered += more.delivered;
+        self.refused += more.refused;
     }
 }
 
@@ -158,10 +222,11 @@ mod tests {
                     let ticket = *tickets.entry(words[1]).or_insert_with(|| acks.begin());
                     acks.seal(ticket, number())
                 }
-                "close" => acks.resolve(tickets[words[1]], number()),
+                "close" => acks.resolve(tickets[words[1]], Fate::Delivered, number()),
                 other => panic!("{other}"),
             };
-            let reached = reached.map_or("nothing".to_owned(), |position| position.to_string());
+            let reached =
+                reached.map_or("nothing".to_owned(), |reached| reached.position.to_string());
             assert_eq!(reached, wanted.trim(), "{step} in {line}");
         }
     }
@@ -207,7 +272,8 @@ mod tests {
             assert_eq!(acks.seal(idle, position), None);
         }
         assert_eq!(acks.entries.len(), 1);
-        assert_eq!(acks.resolve(open, 1), Some(9_999));
+        let reached = acks.resolve(open, Fate::Delivered, 1).unwrap();
+        assert_eq!(reached.position, 9_999);
         assert!(acks.is_done());
     }
 
@@ -223,7 +289,7 @@ mod tests {
                 let ticket = acks.begin();
                 acks.add(ticket, count);
                 open.extend(std::iter::repeat_n((position, ticket), usize::try_from(count).unwrap()));
-                reached = acks.seal(ticket, position).or(reached);
+                reached = acks.seal(ticket, position).map(|reached| reached.position).or(reached);
                 prop_assert!(open.iter().all(|(at, _)| reached.is_none_or(|reached| *at > reached)));
             }
             let mut random = order | 1;
@@ -231,7 +297,10 @@ mod tests {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let place = usize::try_from(random >> 33).unwrap() % open.len();
                 let (_, ticket) = open.swap_remove(place);
-                if let Some(now) = acks.resolve(ticket, 1) {
+                let fate = if random & (1 << 32) == 0 { Fate::Delivered } else { Fate::Refused };
+                if let Some(Reached { position: now, books }) = acks.resolve(ticket, fate, 1) {
+                    prop_assert_eq!(books.operations, counts[..=now].iter().sum::<u64>());
+                    prop_assert_eq!(books.operations, books.delivered + books.refused);
                     prop_assert!(reached.is_none_or(|before| now > before));
                     reached = Some(now);
                 }

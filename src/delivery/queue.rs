@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Acknowledgement, Ticket, Writer,
+    Acknowledgement, Fate, Reached, Ticket, Writer,
     lanes::{Batch, Write, lane},
 };
 use crate::stop::Stop;
@@ -62,7 +62,7 @@ pub struct Share {
 #[derive(Debug)]
 pub struct Acknowledger<P> {
     state: Mutex<Acknowledgement<P>>,
-    reached: watch::Sender<Option<P>>,
+    reached: watch::Sender<Option<Reached<P>>>,
 }
 
 impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
@@ -90,12 +90,12 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
         self.with(|state| ((), state.seal(ticket, position)));
     }
 
-    /// One operation of each of these tickets is resolved.
-    pub fn resolve(&self, tickets: impl IntoIterator<Item = Ticket>) {
+    /// One operation of each of these tickets has ended so.
+    pub fn resolve(&self, fate: Fate, tickets: impl IntoIterator<Item = Ticket>) {
         self.with(|state| {
             let mut reached = None;
             for ticket in tickets {
-                reached = state.resolve(ticket, 1).or(reached);
+                reached = state.resolve(ticket, fate, 1).or(reached);
             }
             ((), reached)
         });
@@ -103,16 +103,16 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
 
     /// The highest position below which nothing is open, as it moves.
     #[must_use]
-    pub fn reached(&self) -> watch::Receiver<Option<P>> {
+    pub fn reached(&self) -> watch::Receiver<Option<Reached<P>>> {
         self.reached.subscribe()
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Acknowledgement<P>) -> (T, Option<P>)) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Acknowledgement<P>) -> (T, Option<Reached<P>>)) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (result, reached) = act(&mut state);
-        if let Some(position) = reached {
+        if reached.is_some() {
             // Still under the lock, so that positions are published in their order.
-            self.reached.send_replace(Some(position));
+            self.reached.send_replace(reached);
         }
         result
     }
@@ -203,10 +203,10 @@ async fn run_lane<P: Clone + Send + Sync + 'static>(
                 Err(_) => break,
             }
         }
-        let resolve = |tickets: Vec<Ticket>| {
+        let resolve = |fate, tickets: Vec<Ticket>| {
             let count = tickets.len() as u64;
             // In this order: who sees that nothing is in flight may count on the acknowledgement.
-            acknowledger.resolve(tickets);
+            acknowledger.resolve(fate, tickets);
             in_flight.send_modify(|in_flight| *in_flight -= count);
         };
         writer.deliver(batch, resolve).await?;

@@ -29,8 +29,20 @@ impl Retry {
     }
 }
 
+/// The longest wait that an answer can ask for: beyond it we ask again.
+const TOLD_MAX: Duration = Duration::from_mins(5);
+
+/// A random part of a wait (`random` in 0..1), so that clients that failed together do not come back
+/// together, but at least as long as the answer asked for (`Retry-After`).
+pub(super) fn jittered(wait: Duration, random: f64, at_least: Option<Duration>) -> Duration {
+    let told = at_least.unwrap_or_default().min(TOLD_MAX);
+    wait.mul_f64(random).max(told)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const RETRY: Retry = Retry {
@@ -69,5 +81,23 @@ mod tests {
             ..RETRY
         };
         assert_eq!(always.wait(u32::MAX), Some(RETRY.backoff_max));
+    }
+
+    #[test]
+    fn what_the_answer_asks_for_is_waited_within_reason() {
+        let wait = Duration::from_secs(8);
+        let told = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(jittered(wait, 0.5, None), Duration::from_secs(4));
+        assert_eq!(jittered(wait, 0.5, told(2)), Duration::from_secs(4));
+        assert_eq!(jittered(wait, 0.5, told(30)), Duration::from_secs(30));
+        assert_eq!(jittered(wait, 0.5, told(86_400)), TOLD_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn chance_never_makes_a_wait_longer(attempt in 1u32..100, random in 0.0..1.0) {
+            let wait = Retry { attempts_max: None, ..RETRY }.wait(attempt).unwrap();
+            prop_assert!(jittered(wait, random, None) <= wait);
+        }
     }
 }

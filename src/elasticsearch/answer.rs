@@ -1,5 +1,7 @@
 //! One answer, read: is it a refusal, and of what kind? Pure: no I/O.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -11,6 +13,8 @@ use super::Error;
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
+    /// How long it asks to wait before the next request.
+    pub retry_after: Option<Duration>,
     /// The body as it came.
     pub body: Bytes,
 }
@@ -81,6 +85,7 @@ impl Response {
             status,
             kind,
             reason: reason.unwrap_or_else(|| "no reason was given".to_owned()),
+            retry_after: self.retry_after,
         })
     }
 }
@@ -157,7 +162,12 @@ mod tests {
 
     fn read(status: u16, body: &str) -> Result<Response, Error> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        Response { status, body }.unless_refused(|| "GET /x".to_owned())
+        Response {
+            status,
+            retry_after: None,
+            body,
+        }
+        .unless_refused(|| "GET /x".to_owned())
     }
 
     fn kind_and_reason(status: u16, body: &str) -> (String, String) {

@@ -139,6 +139,19 @@ impl Bulk {
         self.body.0.len()
     }
 
+    /// Bytes of all documents, without the lines that say what to do with them.
+    #[must_use]
+    pub fn source_bytes(&self) -> usize {
+        let sources = self.items.iter().filter_map(|item| item.source.as_ref());
+        sources.map(Range::len).sum()
+    }
+
+    /// How many operations from the first on have room in a body of `bytes`.
+    #[must_use]
+    pub fn fitting(&self, bytes: usize) -> usize {
+        self.items.partition_point(|item| item.lines.end <= bytes)
+    }
+
     /// The request's body. Cheap: it is shared, not copied (a push while it is shared copies it).
     #[must_use]
     pub fn body(&self) -> Bytes {
@@ -295,6 +308,10 @@ mod tests {
     #[test]
     fn a_selection_has_the_chosen_operations_and_their_documents_alone() {
         let all = with(&[("a", 1, Some("{}")), ("b", 2, None), ("c", 3, Some("[3]"))]);
+        assert_eq!(all.source_bytes(), 5);
+        assert_eq!(all.fitting(all.bytes_len()), 3);
+        assert_eq!(all.fitting(all.bytes_len() - 1), 2);
+        assert_eq!(all.fitting(0), 0);
         let some = all.select(&[2, 1]);
         assert_eq!(
             text(&some),

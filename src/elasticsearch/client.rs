@@ -22,7 +22,8 @@ use elasticsearch::{
     cert::{Certificate, CertificateValidation},
     http::{
         headers::{
-            ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT, X_OPAQUE_ID,
+            ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+            X_OPAQUE_ID,
         },
         response::Response as ClientResponse,
         transport::{SingleNodeConnectionPool, Transport, TransportBuilder},
@@ -36,7 +37,7 @@ use super::{
     bulk::Bulk,
     error::Error,
     nodes::{Nodes, Pick},
-    verdict::{BULK_FILTER_PATH, Verdict, judge},
+    verdict::{BULK_FILTER_PATH, Sent, Verdict, judge},
 };
 use crate::change::Version;
 
@@ -179,7 +180,11 @@ impl Client {
             .request(Method::Post, &path, &query, Some(bulk.body()))
             .await?;
         failpoint!("bulk-sent", Error::Malformed);
-        judge(&answer.body, bulk.len(), bound).map_err(|error| Error::Malformed(error.to_string()))
+        let sent = Sent {
+            operations: bulk.len(),
+            source_bytes: bulk.source_bytes(),
+        };
+        judge(&answer.body, sent, bound).map_err(|error| Error::Malformed(error.to_string()))
     }
 
     /// Sends a request to the next node that can be reached. `path` is relative to a node's
@@ -315,6 +320,7 @@ impl Node {
         self.check_answered_itself(&response)?;
         Ok(Response {
             status: response.status_code().as_u16(),
+            retry_after: retry_after(response.headers()),
             body: response.bytes().await.map_err(trouble)?,
         })
     }
@@ -418,6 +424,13 @@ fn headers(auth: &Auth, opaque_id: &str) -> Result<HeaderMap, Error> {
     credentials.set_sensitive(true);
     headers.insert(AUTHORIZATION, credentials);
     Ok(headers)
+}
+
+/// How long the answer asks to wait, where it says so in seconds (RFC 9110, section 10.2.3; the date
+/// that it may hold instead is not read).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
+    seconds.ok().map(Duration::from_secs)
 }
 
 /// The innermost error says what happened; those around it repeat the address.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::verdict::{Fault, fault};
+use super::verdict::{Fault, fault, never_fits};
 
 /// A request that did not do what it was to do.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,8 @@ pub enum Error {
         kind: String,
         /// `error.reason`.
         reason: String,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
     },
     /// An answer that is not what Elasticsearch says to such a request.
     #[error("an answer that Elasticsearch does not give: {0}")]
@@ -81,7 +83,7 @@ impl Error {
         }
     }
 
-    /// Elasticsearch had no room: back off, and send less at a time.
+    /// Elasticsearch, or what stands before it, had no room or no time: back off, and send less.
     #[must_use]
     pub fn is_overload(&self) -> bool {
         match self {
@@ -90,15 +92,37 @@ impl Error {
                 kind,
                 reason,
                 ..
-            } => fault(kind, reason) == Fault::Overload || kind == "http_429" && *status == 429,
+            } => {
+                fault(kind, reason) == Fault::Overload
+                    || matches!(
+                        (*status, kind.as_str()),
+                        (429, "http_429") | (503, "http_503")
+                    )
+            }
+            Self::TimedOut { .. } => true,
             _ => false,
         }
     }
 
-    /// The body is larger than `http.max_content_length`: cut it.
+    /// The request is too large, whatever the load: its body is larger than
+    /// `http.max_content_length` or what a proxy takes, or its documents (`source_bytes` of them) need
+    /// more room than there ever is.
     #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        matches!(self, Self::Refused { status: 413, .. })
+    pub fn is_too_large(&self, source_bytes: usize) -> bool {
+        match self {
+            Self::Refused { status: 413, .. } => true,
+            Self::Refused { reason, .. } => self.is_overload() && never_fits(reason, source_bytes),
+            _ => false,
+        }
+    }
+
+    /// How long Elasticsearch, or what stands before it, asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// Whether it is a refusal of this `error.type`.
@@ -124,6 +148,7 @@ mod tests {
             status,
             kind: kind.to_owned(),
             reason: reason.to_owned(),
+            retry_after: None,
         }
     }
 
@@ -153,8 +178,11 @@ mod tests {
 
     #[test]
     fn a_body_that_is_too_large_is_told_from_overload() {
-        assert!(refused(413, "http_413", "").is_too_large());
+        assert!(refused(413, "http_413", "").is_too_large(0));
         assert!(!refused(413, "http_413", "").is_overload());
         assert!(refused(429, "circuit_breaking_exception", "").is_overload());
+        assert!(!refused(429, "circuit_breaking_exception", "").is_too_large(1 << 30));
+        assert!(refused(503, "http_503", "").is_overload());
+        assert!(!refused(503, "master_not_discovered_exception", "").is_overload());
     }
 }

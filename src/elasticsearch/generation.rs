@@ -209,6 +209,7 @@ mod tests {
         let body = ANSWER.replace("META", meta).replace("SETTINGS", settings);
         let answer = Response {
             status: 200,
+            retry_after: None,
             body: Bytes::from(body),
         };
         Look::read(&answer, name)

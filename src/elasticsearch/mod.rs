@@ -22,7 +22,7 @@ pub use names::{alias_targets, put_template, swap_alias};
 pub use records::{
     DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
 };
-pub use verdict::{BULK_FILTER_PATH, Malformed, Verdict, judge};
+pub use verdict::{BULK_FILTER_PATH, Malformed, Sent, Verdict, judge};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

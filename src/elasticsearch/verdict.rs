@@ -39,6 +39,14 @@ pub enum Verdict {
         /// `error.reason`, shortened.
         reason: String,
     },
+    /// Too large for Elasticsearch even when it has nothing else to do: cut the request; a document
+    /// that is alone in it will be refused however often it is sent.
+    TooLarge {
+        /// `error.type`.
+        kind: String,
+        /// `error.reason`, shortened.
+        reason: String,
+    },
     /// The index or the cluster is not in a state to take it: wait, and drop nothing.
     System {
         /// `error.type`, or `http_…` when there is none.
@@ -71,23 +79,34 @@ pub enum Malformed {
     },
 }
 
-/// Judges the answer to a bulk request of `sent` operations, one verdict an operation, in their
-/// order. A stored version above `bound`, the highest that the source can have given until now, is
+/// Judges the answer to a bulk request, one verdict an operation, in their order. A stored version above `bound`, the highest that the source can have given until now, is
 /// [`Verdict::Foreign`].
 ///
 /// # Errors
 /// The answer is not one item an operation; nothing is then known.
-pub fn judge(answer: &[u8], sent: usize, bound: Version) -> Result<Vec<Verdict>, Malformed> {
+pub fn judge(answer: &[u8], sent: Sent, bound: Version) -> Result<Vec<Verdict>, Malformed> {
     let answer: Answer<'_> = serde_json::from_slice(answer)?;
     let got = answer.items.len();
-    if got != sent {
-        return Err(Malformed::Count { sent, got });
+    if got != sent.operations {
+        return Err(Malformed::Count {
+            sent: sent.operations,
+            got,
+        });
     }
     Ok(answer
         .items
         .iter()
-        .map(|item| verdict(item, bound))
+        .map(|item| verdict(item, sent.source_bytes, bound))
         .collect())
+}
+
+/// What a request had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Operations.
+    pub operations: usize,
+    /// Bytes of all its documents.
+    pub source_bytes: usize,
 }
 
 /// Whose fault a refusal is.
@@ -108,6 +127,34 @@ pub(super) fn fault(kind: &str, reason: &str) -> Fault {
     } else {
         Fault::System
     }
+}
+
+/// Whether a refusal for want of room says that an idle server would have had none either
+/// (`indexing_pressure.memory.limit`, a tenth of the heap). Elasticsearch gives its sum in the reason:
+/// what it counts for this operation, what is under way, and the limit. The documents (`source_bytes`
+/// of them) are under way themselves where the node that was asked has the primary shard too. Where it
+/// has not, and as much of others is under way there, a document of nearly the limit is taken for too
+/// large although an idle node would have room.
+pub(super) fn never_fits(reason: &str, source_bytes: usize) -> bool {
+    let Some(numbers) = reason.strip_prefix("rejected execution of ") else {
+        return false;
+    };
+    let number = |name: &str| -> Option<u64> {
+        let (_, tail) = numbers.split_once(name)?;
+        let (_, tail) = tail.split_once('=')?;
+        tail.split([',', ']', ' ']).next()?.parse().ok()
+    };
+    let limit = number(" max_");
+    let coordinating = number(" coordinating_operation_bytes");
+    let primary = number(" primary_operation_bytes").map(|bytes| {
+        let own = source_bytes as u64;
+        let counted = number("[coordinating_and_primary_bytes").is_some_and(|all| all >= own);
+        bytes.saturating_add(if counted { own } else { 0 })
+    });
+    let needed = coordinating.or(primary);
+    needed
+        .zip(limit)
+        .is_some_and(|(needed, limit)| needed > limit)
 }
 
 const DOCUMENT_KINDS: [&str; 3] = [
@@ -180,7 +227,7 @@ struct Cause<'a> {
     reason: Option<Cow<'a, str>>,
 }
 
-fn verdict(item: &Item<'_>, bound: Version) -> Verdict {
+fn verdict(item: &Item<'_>, source_bytes: usize, bound: Version) -> Verdict {
     let (outcome, deletes) = match item {
         Item::Index(outcome) => (outcome, false),
         Item::Delete(outcome) => (outcome, true),
@@ -206,6 +253,9 @@ fn verdict(item: &Item<'_>, bound: Version) -> Verdict {
     let reason = reason(error);
     match fault(&kind, full_reason) {
         Fault::Document => Verdict::Refused { kind, reason },
+        Fault::Overload if never_fits(full_reason, source_bytes) => {
+            Verdict::TooLarge { kind, reason }
+        }
         Fault::Overload => Verdict::Overloaded { kind, reason },
         Fault::System => Verdict::System { kind, reason },
     }
@@ -248,7 +298,11 @@ mod tests {
 
     fn one(item: &str) -> Verdict {
         let answer = format!(r#"{{"errors":true,"items":[{item}]}}"#);
-        judge(answer.as_bytes(), 1, BOUND).unwrap().remove(0)
+        let sent = Sent {
+            operations: 1,
+            source_bytes: 22_020_105,
+        };
+        judge(answer.as_bytes(), sent, BOUND).unwrap().remove(0)
     }
 
     /// Items as Elasticsearch 8.19.21 answered them, through [`BULK_FILTER_PATH`].
@@ -274,6 +328,9 @@ system     {"delete":{"status":404,"error":{"type":"index_not_found_exception","
 system     {"delete":{"status":403,"error":{"type":"cluster_block_exception","reason":"index [v] blocked by: [FORBIDDEN/8/index write (api)];"}}}
 system     {"index":{"status":429,"error":{"type":"cluster_block_exception","reason":"index [v] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block];"}}}
 overloaded {"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"rejected execution of coordinating operation"}}}
+overloaded {"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"rejected execution of primary operation [coordinating_and_primary_bytes=62914777, replica_bytes=0, all_bytes=62914777, primary_operation_bytes=70000000, max_primary_bytes=107374182]"}}}
+toolarge   {"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"rejected execution of primary operation [coordinating_and_primary_bytes=22020313, replica_bytes=0, all_bytes=22020313, primary_operation_bytes=88080420, max_primary_bytes=107374182]"}}}
+toolarge   {"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"rejected execution of primary operation [coordinating_and_primary_bytes=0, replica_bytes=0, all_bytes=0, primary_operation_bytes=251658276, max_primary_bytes=107374182]"}}}
 overloaded {"index":{"status":429,"error":{"type":"circuit_breaking_exception","reason":"[parent] Data too large"}}}
 system     {"index":{"status":503,"error":{"type":"unavailable_shards_exception","reason":"[v][0] primary shard is not active Timeout: [1m]"}}}
 system     {"index":{"status":400,"error":{"type":"an_exception_of_the_future","reason":"document refused"}}}
@@ -289,11 +346,26 @@ system     {"index":{"status":500,"error":{"type":"null_pointer_exception"}}}
                 Verdict::Superseded => "superseded",
                 Verdict::Refused { .. } => "refused",
                 Verdict::Overloaded { .. } => "overloaded",
+                Verdict::TooLarge { .. } => "toolarge",
                 Verdict::System { .. } => "system",
                 Verdict::Foreign { .. } => "foreign",
             };
             assert_eq!(found, expected, "{item}");
         }
+    }
+
+    #[test]
+    fn a_request_that_an_idle_server_has_no_room_for_is_told_from_overload() {
+        let reason = |under_way: u64, operation: u64| {
+            format!(
+                "rejected execution of coordinating operation [coordinating_and_primary_bytes={under_way}, replica_bytes=0, all_bytes={under_way}, coordinating_operation_bytes={operation}, max_coordinating_and_primary_bytes=53687091]"
+            )
+        };
+        assert!(never_fits(&reason(0, 61_790_813), 61_000_000));
+        assert!(!never_fits(&reason(50_000_000, 20_000_000), 20_000_000));
+        // A full queue has no such numbers.
+        let queue = "rejected execution of TimedRunnable on EsThreadPoolExecutor[name = node/write, queue capacity = 10000, max_ = 5]";
+        assert!(!never_fits(queue, usize::MAX));
     }
 
     #[test]
@@ -312,14 +384,18 @@ system     {"index":{"status":500,"error":{"type":"null_pointer_exception"}}}
 
     #[test]
     fn an_answer_that_does_not_count_its_operations_says_nothing() {
+        let sent = |operations| Sent {
+            operations,
+            source_bytes: 0,
+        };
         let two =
             br#"{"errors":false,"items":[{"index":{"status":200}},{"index":{"status":200}}]}"#;
         assert_eq!(
-            judge(two, 2, BOUND).unwrap(),
+            judge(two, sent(2), BOUND).unwrap(),
             [Verdict::Applied, Verdict::Applied]
         );
         assert!(matches!(
-            judge(two, 3, BOUND),
+            judge(two, sent(3), BOUND),
             Err(Malformed::Count { sent: 3, got: 2 })
         ));
         for wrong in [
@@ -331,7 +407,7 @@ system     {"index":{"status":500,"error":{"type":"null_pointer_exception"}}}
         ] {
             assert!(
                 matches!(
-                    judge(wrong.as_bytes(), 2, BOUND),
+                    judge(wrong.as_bytes(), sent(2), BOUND),
                     Err(Malformed::NotReadable(_))
                 ),
                 "{wrong}"

@@ -1,6 +1,6 @@
 //! One attempt: from two open ends, through plan, snapshot and stream, to the end or a failure.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
     Failure, Shutdown,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     change::{Lsn, Version, Windows},
-    delivery::{Acknowledger, Counters, Delivery, Writer},
+    delivery::{Acknowledger, Delivery, Writer},
     elasticsearch::{self, Index, Phase, Runs, alias_targets, swap_alias},
     postgres::{self, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
@@ -41,7 +41,6 @@ pub(super) struct Attempt<'a> {
     index_uuid: String,
     index_was_new: bool,
     writer: Arc<Writer>,
-    counters: Arc<Counters>,
 }
 
 impl<'a> Attempt<'a> {
@@ -113,8 +112,7 @@ impl<'a> Attempt<'a> {
             let run = prepare::run(job, &facts, &index_uuid, index_was_new);
             record.insert(Record::new(writer, run, job.retry))
         };
-        let counters = Arc::new(Counters::default());
-        let writer = prepare::writer(job, &elasticsearch, &index_uuid, record, &counters).await?;
+        let writer = prepare::writer(job, &elasticsearch, &index_uuid, record, LANES).await?;
         // Whatever is stored was given by a commit up to here.
         writer.raise_bound(Version(
             Version::of_commit(facts.server.wal_flush).0 + Windows::MAX_WINDOWS,
@@ -130,7 +128,6 @@ impl<'a> Attempt<'a> {
             index_uuid,
             index_was_new,
             writer,
-            counters,
         };
         Ok((attempt, record))
     }
@@ -240,7 +237,11 @@ impl<'a> Attempt<'a> {
         run.relation_fingerprint.clone_from(&self.facts.fingerprint);
         run.index_uuid.clone_from(&self.index_uuid);
         run.index_was_new = self.index_was_new;
-        (run.n_input_records, run.n_output_records) = (0, 0);
+        (
+            run.n_input_records,
+            run.n_output_records,
+            run.n_dead_letters,
+        ) = (0, 0, 0);
         Ok(())
     }
 
@@ -290,7 +291,6 @@ impl<'a> Attempt<'a> {
             version,
             fetch_rows: self.job.fetch_rows,
             writer: self.writer.clone(),
-            counters: self.counters.clone(),
             lanes: LANES,
         };
         let ended = snapshot.copy(record, shutdown).await?;
@@ -306,10 +306,13 @@ impl<'a> Attempt<'a> {
             };
             record.store().await?;
             failpoint!("snapshot-complete-stored", Failure::Heals);
-            let vectors_left_out = self.counters.vectors_dropped.load(Ordering::Relaxed);
+            let left_out = self.writer.left_out();
             tracing::info!(
                 rows = record.run.n_input_records,
-                vectors_left_out,
+                dead_letters = record.run.n_dead_letters,
+                vectors_left_out = left_out.vectors(),
+                points_left_out = left_out.points(),
+                floats_left_out = left_out.floats(),
                 "the snapshot is complete"
             );
         }
@@ -367,7 +370,6 @@ impl<'a> Attempt<'a> {
             index_uuid: self.index_uuid,
             distribution: self.elasticsearch.distribution,
             writer: self.writer,
-            counters: self.counters,
             lanes: LANES,
             ahead,
             alias: names.alias.clone(),
@@ -395,6 +397,7 @@ impl<'a> Attempt<'a> {
         failpoint!("run-done-stored", Failure::Heals);
         match self
             .writer
+            .aside()
             .refused_at(record.run.snapshot_version())
             .await?
         {

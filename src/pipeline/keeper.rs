@@ -1,6 +1,6 @@
 //! Positions: stored first, confirmed second, and never the other way round.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
@@ -10,24 +10,21 @@ use super::{
     tail::{AliasSwitch, Shared, Tail},
     watch::check_index,
 };
-use crate::{change::Lsn, elasticsearch::swap_alias};
-
-/// The counts when the stream began.
-struct Tally {
-    input: u64,
-    output: u64,
-    delivered: u64,
-    refused: u64,
-}
+use crate::{
+    change::Lsn,
+    delivery::{Books, Reached},
+    elasticsearch::swap_alias,
+};
 
 /// Stores positions, then lets them be confirmed.
 pub(super) struct Keeper<'a> {
     tail: &'a Tail,
     record: &'a mut Record,
-    reached: watch::Receiver<Option<Lsn>>,
+    reached: watch::Receiver<Option<Reached<Lsn>>>,
     confirm: watch::Sender<Option<Lsn>>,
     switch: Option<AliasSwitch>,
-    before: Tally,
+    /// The books up to the stored position.
+    counted: Books,
     /// The last position that is stored.
     pub(super) stored: Option<Lsn>,
 }
@@ -39,12 +36,6 @@ impl<'a> Keeper<'a> {
         record: &'a mut Record,
         confirm: watch::Sender<Option<Lsn>>,
     ) -> Self {
-        let before = Tally {
-            input: record.run.n_input_records,
-            output: record.run.n_output_records,
-            delivered: shared.tail.counters.delivered.load(Ordering::Relaxed),
-            refused: shared.tail.counters.dead_letters.load(Ordering::Relaxed),
-        };
         let switch = shared.tail.switch.clone();
         Self {
             tail: &shared.tail,
@@ -52,7 +43,7 @@ impl<'a> Keeper<'a> {
             reached: shared.acknowledger.reached(),
             confirm,
             switch,
-            before,
+            counted: Books::default(),
             stored: None,
         }
     }
@@ -72,19 +63,18 @@ impl<'a> Keeper<'a> {
     }
 
     async fn store_reached(&mut self) -> Result<(), Failure> {
-        let Some(lsn) = *self.reached.borrow_and_update() else {
+        let Some(reached) = *self.reached.borrow_and_update() else {
             return Ok(());
         };
-        // In a replay what is stored is further than what has come again so far.
-        if self
-            .record
-            .run
-            .acknowledged_lsn
-            .is_none_or(|stored| stored < lsn)
-        {
+        let (lsn, before) = (reached.position, self.record.run.acknowledged_lsn);
+        if before.is_some_and(|stored| stored >= lsn) {
+            // A replay: what is stored is further than what has come again so far, and has been counted.
+            self.counted = reached.books;
+        } else {
             failpoint!("position-reached", Failure::Heals);
             self.record.run.coverage = Some(self.tail.coverage.borrow().clone());
-            self.count();
+            self.record.count(reached.books.since(&self.counted));
+            self.counted = reached.books;
             self.check_index().await?;
             self.record.run.acknowledged_lsn = Some(lsn);
             self.record.store().await?;
@@ -106,14 +96,6 @@ impl<'a> Keeper<'a> {
                 .await?;
         }
         Ok(())
-    }
-
-    fn count(&mut self) {
-        let counters = &self.tail.counters;
-        let delivered = counters.delivered.load(Ordering::Relaxed) - self.before.delivered;
-        let refused = counters.dead_letters.load(Ordering::Relaxed) - self.before.refused;
-        self.record.run.n_input_records = self.before.input + delivered + refused;
-        self.record.run.n_output_records = self.before.output + delivered;
     }
 
     /// Points the alias to the index once all is in that was written before the snapshot's end.

@@ -628,6 +628,7 @@ fn index(uuid: &str, meta: Option<Meta>) -> Look {
     }});
     let answer = Response {
         status: 200,
+        retry_after: None,
         body: answer.to_string().into(),
     };
     Look::read(&answer, INDEX).unwrap()
@@ -663,6 +664,7 @@ fn run(facts: &Facts, phase: Phase) -> Run {
         output_db_backend_config: Map::new(),
         n_input_records: 500,
         n_output_records: 500,
+        n_dead_letters: 0,
         last_synced_item: Some("k500".to_owned()),
         sync_finished: phase == Phase::Stream || phase == Phase::Done,
         slot: Some(facts.names.slot.clone()),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     change::{Coverage, Lsn, Row, Windows},
-    delivery::{Counters, Writer, WriterOptions},
+    delivery::{Writer, WriterOptions},
     document::{Layout, TemplateOptions, own_template, template},
     elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, Runs, put_template},
     postgres::{
@@ -359,6 +359,7 @@ pub(super) fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: boo
         output_db_backend_config: job.backends.output.clone(),
         n_input_records: base.map_or(0, |run| run.n_input_records),
         n_output_records: base.map_or(0, |run| run.n_output_records),
+        n_dead_letters: base.map_or(0, |run| run.n_dead_letters),
         last_synced_item: base.and_then(|run| run.last_synced_item.clone()),
         sync_finished: base.is_some_and(|run| run.sync_finished),
         slot: (job.mode == Mode::Continuous).then(|| job.names.slot.clone()),
@@ -394,7 +395,7 @@ pub(super) async fn writer(
     server: &elasticsearch::Server,
     index_uuid: &str,
     record: &Record,
-    counters: &Arc<Counters>,
+    lanes: usize,
 ) -> Result<Arc<Writer>, Failure> {
     let dead_letters = DeadLetters::new(
         &job.elasticsearch,
@@ -414,6 +415,7 @@ pub(super) async fn writer(
     let options = WriterOptions {
         index: job.names.index.clone(),
         documents_max: job.documents_max,
+        requests_max: lanes,
         retry: job.retry,
         on_refusal: job.on_refusal,
         run: record.run.number,
@@ -423,7 +425,6 @@ pub(super) async fn writer(
         dead_letters,
         dead_keys,
         options,
-        counters.clone(),
     )))
 }
 

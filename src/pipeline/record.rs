@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Failure;
 use crate::{
     change::Lsn,
-    delivery::Retry,
+    delivery::{Books, Retry},
     elasticsearch::{RecordsError, Run, RunWriter},
     stop::Stop,
 };
@@ -33,6 +33,14 @@ impl Record {
     #[must_use]
     pub(super) fn position(&self) -> (Option<Lsn>, Option<String>) {
         (self.run.acknowledged_lsn, self.run.last_synced_item.clone())
+    }
+
+    /// Enters operations that came and ended. What came is counted apart from what became of it, so
+    /// that the two can be held against each other.
+    pub(super) fn count(&mut self, books: Books) {
+        self.run.n_input_records += books.operations;
+        self.run.n_output_records += books.delivered;
+        self.run.n_dead_letters += books.refused;
     }
 
     /// Stores the record; tries again while the trouble is one that heals, as often as the retry

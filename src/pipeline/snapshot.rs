@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     change::{Action, Key, Operation, Version},
-    delivery::{Acknowledger, Counters, Delivery, Write, Writer, wire_bytes},
+    delivery::{Acknowledger, Books, Delivery, Reached, Write, Writer, wire_bytes},
     observe::progress::Progress,
     postgres::{
         catalog,
@@ -29,13 +29,6 @@ use crate::{
 
 /// Rows that are acknowledged together: what a kill repeats, at most, beside what is in flight.
 const PAGE_ROWS: u64 = 500;
-/// How far the snapshot is: everything up to this key is resolved.
-#[derive(Debug, Clone)]
-struct Mark {
-    key: Key,
-    /// Rows read by this process up to and with the key.
-    rows: u64,
-}
 
 /// What the snapshot works with.
 pub(super) struct Snapshot<'a> {
@@ -51,8 +44,6 @@ pub(super) struct Snapshot<'a> {
     pub fetch_rows: u32,
     /// The way to Elasticsearch.
     pub writer: Arc<Writer>,
-    /// What the writer has counted.
-    pub counters: Arc<Counters>,
     /// Requests in flight.
     pub lanes: usize,
 }
@@ -143,7 +134,7 @@ impl Snapshot<'_> {
         &self,
         cursor: &Cursor<'_>,
         delivery: &Delivery,
-        acknowledger: &Arc<Acknowledger<Mark>>,
+        acknowledger: &Arc<Acknowledger<Key>>,
         read: &AtomicU64,
     ) -> Result<(), Failure> {
         let mut page = None;
@@ -171,21 +162,20 @@ impl Snapshot<'_> {
                     })
                     .await?;
                 let rows = read.fetch_add(1, Ordering::Relaxed) + 1;
-                let mark = Mark { key, rows };
                 if rows.is_multiple_of(PAGE_ROWS) {
-                    acknowledger.seal(ticket, mark);
+                    acknowledger.seal(ticket, key);
                     page = None;
                     failpoint!("page-handed-over", Failure::Heals);
                 } else {
-                    last = Some(mark);
+                    last = Some(key);
                 }
             }
             if !any {
                 break;
             }
         }
-        if let (Some(ticket), Some(mark)) = (page, last) {
-            acknowledger.seal(ticket, mark);
+        if let (Some(ticket), Some(key)) = (page, last) {
+            acknowledger.seal(ticket, key);
         }
         Ok(())
     }
@@ -196,24 +186,24 @@ impl Snapshot<'_> {
 struct Course {
     /// Rows read by this process.
     read: Arc<AtomicU64>,
-    reached: watch::Receiver<Option<Mark>>,
-    base_input: u64,
-    base_output: u64,
-    counters: Arc<Counters>,
+    /// Everything up to this key is resolved.
+    reached: watch::Receiver<Option<Reached<Key>>>,
+    /// The books up to the key in the record.
+    counted: Books,
     progress: Progress,
     shown: u64,
 }
 
 impl Course {
-    fn new(record: &Record, snapshot: &Snapshot<'_>, acknowledger: &Acknowledger<Mark>) -> Self {
-        let (base_input, base_output) = (record.run.n_input_records, record.run.n_output_records);
+    fn new(record: &Record, snapshot: &Snapshot<'_>, acknowledger: &Acknowledger<Key>) -> Self {
         Self {
             read: Arc::default(),
             reached: acknowledger.reached(),
-            base_input,
-            base_output,
-            counters: snapshot.counters.clone(),
-            progress: Progress::start(snapshot.look.table.estimated_rows, base_input),
+            counted: Books::default(),
+            progress: Progress::start(
+                snapshot.look.table.estimated_rows,
+                record.run.n_input_records,
+            ),
             shown: 0,
         }
     }
@@ -249,16 +239,14 @@ impl Course {
 
     /// Writes the position into the record; true when it has moved.
     fn note(&mut self, record: &mut Record) -> bool {
-        let Some(mark) = self.reached.borrow().clone() else {
+        let Some(Reached { position, books }) = self.reached.borrow().clone() else {
             return false;
         };
-        let run = &mut record.run;
-        let refused = self.counters.dead_letters.load(Ordering::Relaxed);
-        run.n_input_records = self.base_input + mark.rows;
-        run.n_output_records = self.base_output + mark.rows.saturating_sub(refused);
-        let key = Some(mark.key.to_string());
-        let moved = run.last_synced_item != key;
-        run.last_synced_item = key;
+        record.count(books.since(&self.counted));
+        self.counted = books;
+        let key = Some(position.to_string());
+        let moved = record.run.last_synced_item != key;
+        record.run.last_synced_item = key;
         moved
     }
 }

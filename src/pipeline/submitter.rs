@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     change::{Action, Version},
-    delivery::{Budget, Ticket, Write},
+    delivery::{Budget, Fate, Ticket, Write},
     document::Layout,
 };
 
@@ -98,7 +98,7 @@ impl Shared {
         let swept = sweep.older_than(version).await?;
         failpoint!("truncate-swept", Failure::Heals);
         tracing::info!(documents = swept, "the table was truncated");
-        acknowledger.resolve([ticket]);
+        acknowledger.resolve(Fate::Delivered, [ticket]);
         Ok(())
     }
 }

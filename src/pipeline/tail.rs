@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{ahead::Ahead, table::CurrentTable};
 use crate::{
     change::{Coverage, Lsn, Operation, Version},
-    delivery::{Acknowledger, Counters, Delivery, Share, Ticket, Writer},
+    delivery::{Acknowledger, Delivery, Share, Ticket, Writer},
     document::Layout,
     elasticsearch::{Client, Distribution, Index},
     postgres::{Endpoint, Stream},
@@ -35,8 +35,6 @@ pub(super) struct Tail {
     pub distribution: Distribution,
     /// The way to it.
     pub writer: Arc<Writer>,
-    /// What the writer has counted.
-    pub counters: Arc<Counters>,
     /// Requests in flight.
     pub lanes: usize,
     /// What documents may show already when the stream begins.

@@ -214,6 +214,16 @@ pub(super) struct DeliveryArguments {
         value_parser = switch
     )]
     pub(super) es_client_raise_errors: bool,
+    /// Keys that may have a dead letter; one more stops the program, and so does a run of a tenth of it
+    /// (100 at least) that is refused alike
+    #[arg(
+        long,
+        env = "SYNC_ES_DEAD_LETTER_LIMIT",
+        value_name = "N",
+        default_value = "10000",
+        value_parser = whole(1..=1_000_000)
+    )]
+    pub(super) dead_letter_limit: u32,
     /// Retries before a one-shot run stops; an always-on run keeps trying
     #[arg(
         long,

@@ -100,6 +100,8 @@ pub struct Delivery {
     pub batch_documents: u32,
     /// Stop at the first refused document; otherwise it becomes a dead letter.
     pub stop_at_refusal: bool,
+    /// Keys that may have a dead letter.
+    pub dead_letter_limit: u32,
     /// Retries of one operation before a one-shot run stops.
     pub retries_max: u32,
     /// Wait before the first retry; doubles with each. Never zero.
@@ -184,6 +186,7 @@ impl Settings {
             ),
             ("batch_size", json!(delivery.batch_documents)),
             ("raise_errors", json!(delivery.stop_at_refusal)),
+            ("dead_letter_limit", json!(delivery.dead_letter_limit)),
             ("max_retries", json!(delivery.retries_max)),
             (
                 "retry_backoff_seconds",
@@ -224,6 +227,7 @@ fn delivery(arguments: &Arguments, layers: &Layers) -> Result<Delivery, Settings
     Ok(Delivery {
         batch_documents: given.es_client_batch_size,
         stop_at_refusal: given.es_client_raise_errors,
+        dead_letter_limit: given.dead_letter_limit,
         retries_max: given.es_max_retries,
         backoff_first: wait(first),
         backoff_max: wait(longest),

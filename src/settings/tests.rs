@@ -55,6 +55,7 @@ fn defaults_are_those_that_today_s_users_have() {
         Delivery {
             batch_documents: 100,
             stop_at_refusal: false,
+            dead_letter_limit: 10_000,
             retries_max: 10,
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(30),

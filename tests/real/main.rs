@@ -27,6 +27,7 @@ mod transactions;
 mod values;
 mod tables;
 mod refusals;
+mod overload;
 mod hazards;
 mod staleness;
 mod partitions;

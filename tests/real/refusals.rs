@@ -369,3 +369,233 @@ fn an_index_whose_acknowledgements_are_not_durable_is_not_trusted() {
         }
     });
 }
+
+/// So many rows as [`POISON`], with good ones between them.
+async fn add_poison(world: &World, rows: u32, good_between: u32) {
+    world
+        .execute(&format!(
+            "INSERT INTO integrated_records (hk, name, attributes)
+             SELECT 'mixed-' || n, 'p', CASE WHEN n % {step} = 0 THEN '{{\"a\": {{\"b\": 1}}}}'::jsonb ELSE '{{\"a\": 1}}' END
+               FROM generate_series(1, {total}) AS n",
+            step = good_between + 1,
+            total = rows * (good_between + 1),
+        ))
+        .await;
+}
+
+/// Index and table are equal but for so many rows, each of which has a letter; and the run's books
+/// say so.
+async fn equal_but_for_letters(world: &World, letters: usize) {
+    let differences = compare(world, world.alias(), &Truth::organizations()).await;
+    let found = (
+        differences.missing,
+        differences.extra,
+        differences.different,
+    );
+    assert_eq!(found, (letters as u64, 0, 0), "{differences}");
+    assert_eq!(world.dead_letters().await.len(), letters);
+}
+
+/// Everything that was read has ended, as delivered or as a dead letter.
+async fn books_balance(world: &World) -> (u64, u64, u64) {
+    let run = world.latest_run().await.unwrap();
+    let number = |name: &str| {
+        run[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name}: {run}"))
+    };
+    let (input, output, letters) = (
+        number("n_input_records"),
+        number("n_output_records"),
+        number("n_dead_letters"),
+    );
+    assert_eq!(input, output + letters, "{run}");
+    (input, output, letters)
+}
+
+#[test]
+fn the_books_balance_and_a_letter_says_all_that_is_known() {
+    in_world(async |world| {
+        add_rows(world, 120).await;
+        let mut program = with_a_mapping(world, &["run"]).await.start();
+        world.caught_up(&mut program).await;
+        assert_eq!(books_balance(world).await, (121, 121, 0));
+        add_poison(world, 7, 3).await;
+        world.caught_up(&mut program).await;
+        assert_eq!(books_balance(world).await, (149, 142, 7));
+        equal_but_for_letters(world, 7).await;
+        let committed: i64 = world
+            .ask("SELECT (pg_current_wal_lsn() - '0/0')::bigint")
+            .await
+            .unwrap();
+        for letter in world.dead_letters().await {
+            assert!(
+                letter["key"].as_str().unwrap().starts_with("mixed-"),
+                "{letter}"
+            );
+            let lsn = letter["version"].as_i64().unwrap() >> 12 << 3;
+            assert!((1..=committed).contains(&lsn), "{letter}");
+            assert_eq!(letter["action"], "index", "{letter}");
+            assert_eq!(letter["kind"], "document_parsing_exception", "{letter}");
+            assert!(
+                letter["reason"].as_str().unwrap().contains("attributes.a"),
+                "{letter}"
+            );
+            let document = letter["document"].as_str().unwrap();
+            let document: serde_json::Value = serde_json::from_str(document).unwrap();
+            assert_eq!(document["hk"], letter["key"]);
+            assert_eq!(document["attributes"], json!({ "a": { "b": 1 } }));
+        }
+        world
+            .execute("DELETE FROM integrated_records WHERE hk LIKE 'mixed-%'")
+            .await;
+        world.caught_up(&mut program).await;
+        assert_eq!(books_balance(world).await, (177, 170, 7));
+        assert_equal(world, &Truth::organizations()).await;
+        assert!(
+            world.dead_letters().await.is_empty(),
+            "a delete clears its key's letter"
+        );
+        program.stop().await;
+    });
+}
+
+#[test]
+fn more_refusals_than_are_allowed_stop_the_program_by_name_and_nothing_is_passed_over() {
+    in_world(async |world| {
+        let limit = "SYNC_ES_DEAD_LETTER_LIMIT";
+        add_rows(world, 20).await;
+        let run = with_a_mapping(world, &["run"]).await;
+        let mut program = run.clone().env(limit, 50).start();
+        world.caught_up(&mut program).await;
+        add_poison(world, 200, 1).await;
+        for _ in 0..2 {
+            let outcome = program.ended().await;
+            assert_eq!(outcome.code, Some(6), "{}", outcome.log);
+            outcome.failed_naming(&[limit, "mixed-", "document_parsing_exception"]);
+            let letters = world.dead_letters().await.len();
+            assert!(letters <= 50, "{letters} letters");
+            books_balance(world).await;
+            program = run.clone().env(limit, 50).start();
+        }
+        drop(program);
+        let mut program = run.clone().env(limit, 200).start();
+        world.caught_up(&mut program).await;
+        equal_but_for_letters(world, 200).await;
+        world
+            .execute(
+                "UPDATE integrated_records SET attributes = '{\"a\": 3}' WHERE hk LIKE 'mixed-%'",
+            )
+            .await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert!(world.dead_letters().await.is_empty());
+        books_balance(world).await;
+        program.stop().await;
+    });
+}
+
+#[test]
+fn a_table_that_is_refused_as_a_whole_is_not_set_aside_row_by_row() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let run = with_a_mapping(world, &["run"]).await;
+        let mut program = run.start();
+        world.caught_up(&mut program).await;
+        add_poison(world, 1_500, 0).await;
+        let outcome = program.ended().await;
+        assert_eq!(outcome.code, Some(6), "{}", outcome.log);
+        outcome.failed_naming(&["refused alike", "attributes.a"]);
+        let letters = world.dead_letters().await.len();
+        assert!(letters < 1_100, "{letters} letters");
+        // Who wants them all set aside raises the limit.
+        let mut program = run.env("SYNC_ES_DEAD_LETTER_LIMIT", 100_000).start();
+        world.caught_up(&mut program).await;
+        let letters = format!("{}-sync-dead-letters", world.alias());
+        assert_eq!(world.search.count(&letters).await, Some(1_500));
+        program.stop().await;
+    });
+}
+
+#[test]
+fn no_position_is_confirmed_before_the_letter_is_stored_and_a_kill_in_between_loses_none() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let run = with_a_mapping(world, &["run"])
+            .await
+            .env("ES_RETRY_BACKOFF_SECONDS", 0.1)
+            .env("ES_RETRY_MAX_BACKOFF_SECONDS", 0.3);
+        let mut program = run.start();
+        world.caught_up(&mut program).await;
+        let block = async |blocked: serde_json::Value| {
+            let path = format!("/{}-sync-dead-letters/_settings", world.alias());
+            let body = json!({ "index.blocks.write": blocked });
+            world.search.must(Method::Put, &path, Some(body)).await;
+        };
+        block(json!(true)).await;
+        let before: i64 = world
+            .ask("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
+            .await
+            .unwrap();
+        world.execute(POISON).await;
+        let after: i64 = world
+            .ask("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
+            .await
+            .unwrap();
+        add_rows_named(world, "later").await;
+        for kills in 0..3 {
+            program
+                .until_log("the letter cannot be stored", |log| {
+                    log.matches("dead letters cannot be stored").count() > kills
+                })
+                .await;
+            let confirmed = i64::try_from(world.confirmed().await.unwrap()).unwrap();
+            assert!(
+                confirmed < after,
+                "{confirmed} is confirmed, the poison came in {before}..{after}"
+            );
+            program.kill_9();
+            if kills == 2 {
+                block(json!(null)).await;
+            }
+            program = run.start();
+        }
+        world.caught_up(&mut program).await;
+        equal_but_for_the_poison(world).await;
+        books_balance(world).await;
+        // Killed right after, it does not come twice, and is still cleared.
+        program.kill_9();
+        let mut program = run.start();
+        world
+            .execute("DELETE FROM integrated_records WHERE hk = 'poison'")
+            .await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert!(world.dead_letters().await.is_empty());
+        program.stop().await;
+    });
+}
+
+#[test]
+fn values_that_are_left_out_of_documents_are_told_once_and_counted() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let odd = "INSERT INTO integrated_records (hk, latitude, longitude, embedding)
+             SELECT 'odd-' || n, 'NaN', 1, array_fill(0::real, ARRAY[8]) FROM generate_series(1, 30) AS n";
+        world.execute(odd).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        let told = "values are left out of documents";
+        let log = program.log();
+        assert_eq!(log.matches(told).count(), 1, "{log}");
+        let line = log.lines().find(|line| line.contains(told)).unwrap();
+        assert!(line.contains("odd-"), "{line}");
+        let line = log
+            .lines()
+            .find(|line| line.contains("the snapshot is complete"));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+        assert_eq!(line["vectors_left_out"], 30, "{line}");
+        assert_eq!(line["points_left_out"], 30, "{line}");
+        program.stop().await;
+    });
+}

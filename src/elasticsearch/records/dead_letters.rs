@@ -27,10 +27,11 @@ use crate::change::{Key, Version};
 
 /// A document beyond this is left out of its letter: its size may be why it was refused, and the
 /// row can be read again by its key.
-const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 
-/// Where a request is cut.
-const BULK_BYTES: usize = 4 << 20;
+/// Where a request is cut. A document's quotes and backslashes take two bytes in its letter, so no
+/// request passes 1 MiB, which the strictest proxies of the field still take.
+const BULK_BYTES: usize = 256 << 10;
 
 /// Letters a page, with and without their documents.
 const PAGE_SIZE: u32 = 32;
@@ -51,7 +52,7 @@ pub struct DeadLetter {
     /// Its reason. It can quote the document.
     pub reason: String,
     /// The document's JSON text; none for a delete, for a row that no document can be made from,
-    /// and for one of more than 1 MiB.
+    /// and for one of more than 256 KiB, of which the reason then gives the size.
     pub document: Option<String>,
     /// The run's number.
     pub run: u64,
@@ -97,6 +98,12 @@ impl DeadLetters {
     /// The request failed, or the index that exists loses acknowledged writes in a crash.
     pub async fn prepare(&self) -> Result<(), RecordsError> {
         prepare(&self.client, &self.index, properties()).await
+    }
+
+    /// The index that they stand in.
+    #[must_use]
+    pub fn index(&self) -> &str {
+        &self.index
     }
 
     /// Stores letters. When this returns, each of them or a newer one of its key is on disk.
@@ -206,6 +213,7 @@ impl DeadLetters {
                 Verdict::Applied | Verdict::Superseded | Verdict::Foreign { .. } => continue,
                 Verdict::Refused { kind, reason }
                 | Verdict::Overloaded { kind, reason }
+                | Verdict::TooLarge { kind, reason }
                 | Verdict::System { kind, reason } => (kind, reason),
             };
             return Err(RecordsError::NotStored {
@@ -346,7 +354,7 @@ mod tests {
         assert_eq!(cut.letter.document, None);
         assert_eq!(
             cut.letter.reason,
-            "because (its 1048577 bytes are left out here)"
+            "because (its 262145 bytes are left out here)"
         );
     }
 }

@@ -40,10 +40,13 @@ pub struct Run {
     pub input_db_backend_config: Map<String, Value>,
     /// How Elasticsearch is reached and written, without any secret.
     pub output_db_backend_config: Map<String, Value>,
-    /// Rows and changes read.
+    /// Rows and changes read, up to the position: the sum of the two below.
     pub n_input_records: u64,
-    /// Operations that Elasticsearch has acknowledged.
+    /// Those of them that Elasticsearch has acknowledged, or that a newer one of their key replaced.
     pub n_output_records: u64,
+    /// Those of them that were refused and stored as dead letters.
+    #[serde(default)]
+    pub n_dead_letters: u64,
     /// The last key, in key order, below which every snapshot row is acknowledged.
     pub last_synced_item: Option<String>,
     /// The snapshot has reached its end.
@@ -411,6 +414,7 @@ fn properties() -> Value {
         "output_db_backend_config": kept(),
         "n_input_records": number(),
         "n_output_records": number(),
+        "n_dead_letters": number(),
         "last_synced_item": keyword(),
         "sync_finished": {"type": "boolean"},
         "slot": keyword(),
@@ -472,6 +476,7 @@ mod tests {
             output_db_backend_config: Map::new(),
             n_input_records: 10,
             n_output_records: 9,
+            n_dead_letters: 1,
             last_synced_item: Some("ä\"\\".to_owned()),
             sync_finished: true,
             slot: Some("sync_es".to_owned()),

@@ -240,6 +240,7 @@ fn run(number: u64, acknowledged: u64) -> Run {
         output_db_backend_config: Map::new(),
         n_input_records: 10,
         n_output_records: 9,
+        n_dead_letters: 1,
         last_synced_item: Some("k\u{0}ä".to_owned()),
         sync_finished: true,
         slot: Some("sync_es".to_owned()),
