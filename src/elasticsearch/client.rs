@@ -11,7 +11,7 @@
 //! `Debug` form.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,6 +29,8 @@ use elasticsearch::{
     },
 };
 use percent_encoding::percent_decode_str;
+use rustls::CertificateError;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
@@ -43,6 +45,9 @@ use crate::change::Version;
 
 pub use elasticsearch::http::Method;
 
+/// HTTP: we are not known, or not any more.
+const UNAUTHORIZED: u16 = 401;
+
 /// How long a node may take to accept a connection, when nothing says that it can be reached.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
@@ -54,6 +59,9 @@ pub struct Options {
     pub urls: Vec<Url>,
     /// Who we are.
     pub auth: Auth,
+    /// Who we are now: asked when Elasticsearch does not know `auth` any more, since a secret that
+    /// stands in a file is renewed there.
+    pub renewed_auth: Option<Renewal>,
     /// Certificates to trust beside the system's and Mozilla's.
     pub ca_certificate_pem: Option<Vec<u8>>,
     /// From the start of a request to the end of its answer.
@@ -62,8 +70,11 @@ pub struct Options {
     pub opaque_id: String,
 }
 
+/// Tells who we are now.
+pub type Renewal = Arc<dyn Fn() -> Auth + Send + Sync>;
+
 /// How we authenticate.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Auth {
     /// Not at all.
     None,
@@ -72,10 +83,10 @@ pub enum Auth {
         /// The user's name.
         username: String,
         /// The user's password.
-        password: String,
+        password: SecretString,
     },
     /// An API key, as Elasticsearch's `encoded` or as `id:api_key`.
-    ApiKey(String),
+    ApiKey(SecretString),
 }
 
 impl fmt::Debug for Options {
@@ -90,16 +101,6 @@ impl fmt::Debug for Options {
     }
 }
 
-impl fmt::Debug for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Basic { .. } => "Basic(..)",
-            Self::ApiKey(_) => "ApiKey(..)",
-        })
-    }
-}
-
 /// A handle on a cluster. Clones share connections and what is known of the nodes.
 #[derive(Clone)]
 pub struct Client {
@@ -110,6 +111,8 @@ struct Shared {
     nodes: Vec<Node>,
     health: Mutex<Nodes>,
     request_timeout: Duration,
+    opaque_id: String,
+    renewed_auth: Option<Renewal>,
 }
 
 struct Node {
@@ -118,7 +121,7 @@ struct Node {
     /// Certificates to trust beside the system's and Mozilla's.
     ca_pem: Option<Vec<u8>>,
     transport: Mutex<Arc<Transport>>,
-    headers: HeaderMap,
+    headers: Mutex<HeaderMap>,
 }
 
 impl fmt::Debug for Client {
@@ -147,6 +150,8 @@ impl Client {
                 health: Mutex::new(Nodes::new(nodes.len())),
                 nodes,
                 request_timeout: options.request_timeout,
+                opaque_id: options.opaque_id.clone(),
+                renewed_auth: options.renewed_auth.clone(),
             }),
         })
     }
@@ -194,6 +199,7 @@ impl Client {
     ) -> Result<Response, Error> {
         // With one address a second try finds a connection that the server had closed meanwhile.
         let mut tries = self.shared.nodes.len().max(2);
+        let mut renewed = false;
         loop {
             let pick = self.health().pick(Instant::now());
             let sent = self.send(&pick, method, path, query, body.clone()).await;
@@ -201,6 +207,10 @@ impl Client {
             match sent {
                 Ok(response) => {
                     self.health().answered(pick.node);
+                    if response.status == UNAUTHORIZED && !renewed && self.renew(pick.node)? {
+                        renewed = true;
+                        continue;
+                    }
                     return response.unless_refused(|| {
                         format!("{} /{path}", format!("{method:?}").to_uppercase())
                     });
@@ -238,18 +248,12 @@ impl Client {
                     limit,
                 }
             } else {
-                node.unreachable(&deepest_cause(&error))
+                node.unreachable(&cause(&error))
             }
         };
+        let headers = lock(&node.headers).clone();
         let response = transport
-            .send(
-                method,
-                path,
-                node.headers.clone(),
-                Some(query),
-                body,
-                Some(limit),
-            )
+            .send(method, path, headers, Some(query), body, Some(limit))
             .await
             .map_err(trouble)?;
         node.check_answered_itself(&response)?;
@@ -259,9 +263,20 @@ impl Client {
         })
     }
 
+    /// Takes up credentials that were renewed; false when they are those that were refused.
+    fn renew(&self, node: usize) -> Result<bool, Error> {
+        let Some(renewed) = &self.shared.renewed_auth else {
+            return Ok(false);
+        };
+        let renewed = headers(&renewed(), &self.shared.opaque_id)?;
+        let mut headers = lock(&self.shared.nodes[node].headers);
+        let differ = *headers != renewed;
+        *headers = renewed;
+        Ok(differ)
+    }
+
     fn health(&self) -> MutexGuard<'_, Nodes> {
-        let health = self.shared.health.lock();
-        health.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.health)
     }
 }
 
@@ -284,7 +299,7 @@ impl Node {
             url,
             ca_pem,
             transport: Mutex::new(Arc::new(transport)),
-            headers,
+            headers: Mutex::new(headers),
         })
     }
 
@@ -369,7 +384,7 @@ fn userinfo(url: &Url) -> Option<Auth> {
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
     url.password().map(|password| Auth::Basic {
         username: decoded(url.username()),
-        password: decoded(password),
+        password: decoded(password).into(),
     })
 }
 
@@ -385,16 +400,62 @@ fn headers(auth: &Auth, opaque_id: &str) -> Result<HeaderMap, Error> {
     let credentials = match auth {
         Auth::None => return Ok(headers),
         Auth::Basic { username, password } => {
-            format!("Basic {}", BASE64.encode(format!("{username}:{password}")))
+            let pair = format!("{username}:{}", password.expose_secret());
+            format!("Basic {}", BASE64.encode(pair))
         }
-        Auth::ApiKey(key) if key.contains(':') => format!("ApiKey {}", BASE64.encode(key)),
-        Auth::ApiKey(key) => format!("ApiKey {key}"),
+        Auth::ApiKey(key) => match key.expose_secret() {
+            pair if pair.contains(':') => format!("ApiKey {}", BASE64.encode(pair)),
+            encoded => format!("ApiKey {encoded}"),
+        },
     };
     let mut credentials = HeaderValue::try_from(credentials)
         .map_err(|_| Error::Options("the API key has characters that no API key has".to_owned()))?;
     credentials.set_sensitive(true);
     headers.insert(AUTHORIZATION, credentials);
     Ok(headers)
+}
+
+/// Nothing that is done under these locks can be left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a request found no answer, and what mends it where a setting of ours can.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let told = deepest_cause(error);
+    match certificate_remedy(error) {
+        Some(remedy) => format!("{told}; {remedy}"),
+        None => told,
+    }
+}
+
+/// What to do about a certificate that rustls did not accept.
+fn certificate_remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    type Any = dyn std::error::Error + 'static;
+    // An I/O error's source is that of the error in it, which would be passed over.
+    fn inner<'a>(error: &&'a Any) -> Option<&'a Any> {
+        match error.downcast_ref::<io::Error>() {
+            Some(outer) => outer.get_ref().map(|inner| inner as &Any),
+            None => error.source(),
+        }
+    }
+    let mut chain = std::iter::successors(Some(error), inner);
+    let problem = chain.find_map(|error| match error.downcast_ref()? {
+        rustls::Error::InvalidCertificate(problem) => Some(problem),
+        _ => None,
+    })?;
+    Some(match problem {
+        CertificateError::UnknownIssuer => {
+            "name the authority that signed it, a PEM file, in ELASTICSEARCH_CA_CERT"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "name the node in ELASTICSEARCH_URLS as its certificate does"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "renew the node's certificate"
+        }
+        _ => return None,
+    })
 }
 
 /// The innermost error says what happened; those around it repeat the address.
@@ -416,6 +477,7 @@ mod tests {
         Options {
             urls: vec![url.parse().unwrap()],
             auth,
+            renewed_auth: None,
             ca_certificate_pem: None,
             request_timeout: Duration::from_secs(1),
             opaque_id: "sync-es".to_owned(),
@@ -425,7 +487,8 @@ mod tests {
     fn authorization(url: &str, auth: Auth) -> Option<String> {
         let options = options(url, auth);
         let node = Node::new(options.urls[0].clone(), &options).unwrap();
-        let header = node.headers.get(AUTHORIZATION)?;
+        let headers = lock(&node.headers).clone();
+        let header = headers.get(AUTHORIZATION)?;
         assert!(
             !format!("{header:?}").contains("Basic"),
             "not marked as sensitive"
@@ -437,7 +500,7 @@ mod tests {
     fn credentials_come_from_the_options_or_else_from_the_address() {
         let basic = || Auth::Basic {
             username: "u".to_owned(),
-            password: "p:ä".to_owned(),
+            password: "p:ä".into(),
         };
         let header = |text: &str| Some(format!("Basic {}", BASE64.encode(text)));
         assert_eq!(authorization("http://h", Auth::None), None);
@@ -447,7 +510,7 @@ mod tests {
             header("a:b@c")
         );
         assert_eq!(authorization("http://a:b@h", basic()), header("u:p:ä"));
-        let key = |key: &str| authorization("http://h", Auth::ApiKey(key.to_owned()));
+        let key = |key: &str| authorization("http://h", Auth::ApiKey(key.into()));
         assert_eq!(key("aWQ6a2V5"), Some("ApiKey aWQ6a2V5".to_owned()));
         assert_eq!(key("id:key"), Some("ApiKey aWQ6a2V5".to_owned()));
     }
@@ -455,16 +518,19 @@ mod tests {
     #[test]
     fn no_secret_can_be_printed() {
         let url = format!("http://user:{SECRET}@localhost:9");
-        let password = SECRET.to_owned();
+        let password = SECRET.into();
         let basic = Auth::Basic {
             username: "u".to_owned(),
             password,
         };
         let client = Client::new(&options(&url, Auth::None)).unwrap();
-        let broken = Client::new(&options("http://h", Auth::ApiKey(format!("{SECRET}\n"))));
+        let broken = Client::new(&options(
+            "http://h",
+            Auth::ApiKey(format!("{SECRET}\n").into()),
+        ));
         for text in [
             format!("{client:?}"),
-            format!("{basic:?} {:?}", Auth::ApiKey(SECRET.to_owned())),
+            format!("{basic:?} {:?}", Auth::ApiKey(SECRET.into())),
             format!("{:?}", options(&url, basic)),
             broken.unwrap_err().to_string(),
         ] {
