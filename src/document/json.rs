@@ -37,9 +37,10 @@ pub(super) fn is_object(text: &str) -> bool {
 
 /// Appends the text of a `jsonb` value. PostgreSQL writes it with unique keys and without line
 /// breaks or escapes of broken characters, so it is copied as it is; only one that is long enough
-/// to hold a number that Elasticsearch would refuse is looked through.
+/// to hold a number that Elasticsearch would refuse is looked through. So is one with a line break,
+/// which no server writes: in a bulk body it would begin another operation.
 pub(super) fn write_jsonb(out: &mut Vec<u8>, text: &str) {
-    if text.len() <= NUMBER_CHARS_MAX {
+    if text.len() <= NUMBER_CHARS_MAX && !text.contains('\n') {
         out.extend_from_slice(text.as_bytes());
     } else {
         write_json(out, text);
@@ -146,7 +147,8 @@ fn write_token_string(out: &mut Vec<u8>, text: &str) -> usize {
     while let Some(&byte) = bytes.get(end)
         && byte != b'"'
     {
-        escaped |= byte == b'\\';
+        // A control character stands in no valid string, and here it must not stay a line break.
+        escaped |= byte == b'\\' || byte < 0x20;
         end += if byte == b'\\' { 2 } else { 1 };
     }
     let inner = text.get(1..end).unwrap_or_default();
@@ -339,6 +341,20 @@ mod tests {
         let mut out = Vec::new();
         write_jsonb(&mut out, &text);
         assert_eq!(out, expected.as_bytes());
+    }
+
+    #[test]
+    fn not_even_a_broken_server_gets_a_line_break_through() {
+        for (text, expected) in [
+            ("{\"a\":\n1}", r#"{"a":1}"#),
+            ("\"a\nb\"", r#""a\nb""#),
+            ("\"a\\\n\"", r#""a\n""#),
+            ("1\n{}", "1{}"),
+        ] {
+            let mut out = Vec::new();
+            write_jsonb(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{text:?}");
+        }
     }
 
     #[test]
