@@ -20,10 +20,10 @@ pub(super) enum Malformed {
     )]
     Escape,
     #[error(
-        "a character out of place after the host; in a URL, write the characters @ : / ? # of a \
-         password as %40 %3A %2F %3F %23"
+        "a character out of place in the host or the database; in a URL, write the characters \
+         @ : / ? # of a password as %40 %3A %2F %3F %23"
     )]
-    AfterHost,
+    OutOfPlace,
 }
 
 /// The parameters in the order they stand; a later one of the same name counts.
@@ -96,6 +96,11 @@ fn url(text: &str) -> Result<Vec<(String, String)>, Malformed> {
         }
         None => text,
     };
+    // libpq would take the end of a password that was not encoded for a host or a database, and
+    // show it in its error.
+    if rest.split('?').next().is_some_and(|part| part.contains('@')) {
+        return Err(Malformed::OutOfPlace);
+    }
     let (hosts, ports, rest) = addresses(rest)?;
     set("host", &hosts.join(","))?;
     if ports.iter().any(|port| !port.is_empty()) {
@@ -139,7 +144,7 @@ fn addresses(text: &str) -> Result<(Vec<&str>, Vec<&str>, &str), Malformed> {
         match rest.chars().next() {
             Some(',') => rest = &rest[1..],
             None | Some('/' | '?') => return Ok((hosts, ports, rest)),
-            Some(_) => return Err(Malformed::AfterHost),
+            Some(_) => return Err(Malformed::OutOfPlace),
         }
     }
 }
@@ -212,7 +217,9 @@ mod tests {
             ("password='sekrit", Malformed::NoClosingQuote),
             ("postgresql://[::1/sekrit", Malformed::NoClosingBracket),
             ("postgresql://u:sekrit%zz@db", Malformed::Escape),
-            ("postgresql://[::1]sekrit", Malformed::AfterHost),
+            ("postgresql://[::1]sekrit", Malformed::OutOfPlace),
+            ("postgresql://u:a@sekrit@db/d", Malformed::OutOfPlace),
+            ("postgresql://u:1/sekrit@db/d", Malformed::OutOfPlace),
             ("postgresql://db?sekrit", Malformed::NoValue),
         ];
         for (text, expected) in cases {
