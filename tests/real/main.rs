@@ -34,3 +34,4 @@ mod settings;
 mod search;
 mod elasticsearch;
 mod network;
+mod security;
