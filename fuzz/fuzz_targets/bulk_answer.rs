@@ -1,0 +1,16 @@
+//! The answer to a bulk request: whatever comes, there is one verdict an operation or an error.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sync_es::{change::Version, elasticsearch::judge};
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&sent, answer)) = input.split_first() else {
+        return;
+    };
+    let sent = usize::from(sent);
+    if let Ok(verdicts) = judge(answer, sent, Version(1 << 40)) {
+        assert_eq!(verdicts.len(), sent);
+    }
+});
