@@ -410,6 +410,43 @@ mod tests {
         }
 
         #[test]
+        fn any_text_stays_one_line(text in "\\PC*|[\"\\\\{}\\[\\]:,u0-9a-f\n\r\t ]{0,60}") {
+            prop_assert!(!json(&text).contains('\n'));
+            let mut out = Vec::new();
+            write_jsonb(&mut out, &text);
+            prop_assert!(!out.contains(&b'\n'));
+        }
+
+        #[test]
+        fn units_of_utf_16_are_characters_or_are_replaced(
+            units in prop::collection::vec(prop_oneof![any::<u16>(), 0xd800..0xe000_u16, Just(0)], 0..12),
+        ) {
+            let escapes: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let escapes = escapes.concat();
+            let expected = String::from_utf16_lossy(&units).replace('\0', "\u{fffd}");
+            let read: String = serde_json::from_str(&json(&format!("\"{escapes}\""))).unwrap();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn of_members_of_one_name_the_last_is_left(
+            members in prop::collection::vec(("[abc]", any::<i32>()), 0..12),
+        ) {
+            let text: Vec<String> = members
+                .iter()
+                .map(|(name, number)| format!("{name:?}:{{\"n\":0,\"n\":{number}}}"))
+                .collect();
+            let text = format!("{{{}}}", text.join(" , "));
+            let written = json(&text);
+            prop_assert_eq!(
+                serde_json::from_str::<Value>(&written).unwrap(),
+                serde_json::from_str::<Value>(&text).unwrap()
+            );
+            let names: std::collections::BTreeSet<_> = members.iter().map(|(name, _)| name).collect();
+            prop_assert_eq!(written.matches(":{").count(), names.len());
+        }
+
+        #[test]
         fn json_keeps_its_meaning(value in values(), pretty in any::<bool>()) {
             let text = if pretty {
                 serde_json::to_string_pretty(&value).unwrap()

@@ -242,6 +242,8 @@ fn shorten(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const BOUND: Version = Version(1000);
@@ -336,6 +338,25 @@ system     {"index":{"status":500,"error":{"type":"null_pointer_exception"}}}
                 ),
                 "{wrong}"
             );
+        }
+    }
+    proptest! {
+        #[test]
+        fn an_answer_that_was_garbled_has_a_verdict_an_operation_or_none_at_all(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let items: Vec<&str> = REAL.trim().lines().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
+            let mut answer = format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(",")).into_bytes();
+            for (at, byte) in &flips {
+                let at = at.index(answer.len());
+                answer[at] = *byte;
+            }
+            if let Ok(verdicts) = judge(&answer, items.len(), BOUND) {
+                prop_assert_eq!(verdicts.len(), items.len());
+            }
+            answer.truncate(cut.index(answer.len()));
+            prop_assert!(judge(&answer, items.len(), BOUND).is_err());
         }
     }
 }
