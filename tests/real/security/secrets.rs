@@ -16,6 +16,9 @@ const LOUDEST: &str = "trace,pgwire_replication=trace";
 const FORMATS: [&str; 2] = ["json", "text"];
 const ONE_SHOT: &[&str] = &["run", "--snapshot-only"];
 
+/// A variable of the program's environment.
+type Variable = (&'static str, String);
+
 /// A secret that cannot be anywhere by chance.
 struct Canary {
     word: String,
@@ -118,6 +121,46 @@ fn url(world: &World, role: &str, password: &str) -> String {
     format!("postgresql://{role}{password}@{host}:{port}/{}", world.name)
 }
 
+/// Each way to give PostgreSQL's password.
+fn places_of_the_password(world: &World, role: &str, pg: &Canary) -> [Vec<Variable>; 5] {
+    let bare = || ("POSTGRES_URL", url(world, role, ""));
+    let full = url(world, role, &pg.encoded());
+    let server = world.postgres_url();
+    let pairs = format!(
+        "host={} port={} dbname={} user={role} password='{}'",
+        server.host_str().unwrap(),
+        server.port().unwrap_or(5432),
+        world.name,
+        pg.quoted()
+    );
+    let escaped = pg.secret.replace('\\', r"\\").replace(':', r"\:");
+    let passfile = world.file("pgpass", &format!("*:*:*:{role}:{escaped}\n"));
+    private(&passfile);
+    let url_file = world.file("url", &full).display().to_string();
+    [
+        vec![("POSTGRES_URL", full)],
+        vec![("POSTGRES_URL", pairs)],
+        vec![bare(), ("PGPASSWORD", pg.secret.clone())],
+        vec![bare(), ("PGPASSFILE", passfile.display().to_string())],
+        vec![("POSTGRES_URL_FILE", url_file)],
+    ]
+}
+
+/// Each way to give Elasticsearch's credentials.
+fn places_of_the_credentials(world: &World, es: &Canary, key: &str) -> [Vec<Variable>; 4] {
+    let user = || ("ELASTICSEARCH_USERNAME", "canary".to_owned());
+    let file = |name, text| world.file(name, text).display().to_string();
+    [
+        vec![user(), ("ELASTICSEARCH_PASSWORD", es.secret.clone())],
+        vec![
+            user(),
+            ("ELASTICSEARCH_PASSWORD_FILE", file("password", &es.secret)),
+        ],
+        vec![("ELASTICSEARCH_API_KEY", key.to_owned())],
+        vec![("ELASTICSEARCH_API_KEY_FILE", file("key", key))],
+    ]
+}
+
 #[test]
 fn a_run_that_succeeds_tells_no_secret_wherever_it_came_from() {
     in_world(async |world| {
@@ -129,50 +172,8 @@ fn a_run_that_succeeds_tells_no_secret_wherever_it_came_from() {
         let key = BASE64.encode(format!("id-{}:{}", es.word, es.word));
         gate.accept(&[&basic, &format!("ApiKey {key}")]);
 
-        let bare = url(world, &role, "");
-        let full = url(world, &role, &pg.encoded());
-        let server = world.postgres_url();
-        let pairs = format!(
-            "host={} port={} dbname={} user={role} password='{}'",
-            server.host_str().unwrap(),
-            server.port().unwrap_or(5432),
-            world.name,
-            pg.quoted()
-        );
-        let passfile = world.file(
-            "pgpass",
-            &format!(
-                "*:*:*:{role}:{}\n",
-                pg.secret.replace('\\', r"\\").replace(':', r"\:")
-            ),
-        );
-        private(&passfile);
-        let url_file = world.file("url", &full);
-        let password_file = world.file("password", &es.secret);
-        let key_file = world.file("key", &key);
-        let postgres: [&[(&str, &str)]; 5] = [
-            &[("POSTGRES_URL", &full)],
-            &[("POSTGRES_URL", &pairs)],
-            &[("POSTGRES_URL", &bare), ("PGPASSWORD", &pg.secret)],
-            &[
-                ("POSTGRES_URL", &bare),
-                ("PGPASSFILE", passfile.to_str().unwrap()),
-            ],
-            &[("POSTGRES_URL_FILE", url_file.to_str().unwrap())],
-        ];
-        let user = ("ELASTICSEARCH_USERNAME", "canary");
-        let elasticsearch: [&[(&str, &str)]; 4] = [
-            &[user, ("ELASTICSEARCH_PASSWORD", &es.secret)],
-            &[
-                user,
-                (
-                    "ELASTICSEARCH_PASSWORD_FILE",
-                    password_file.to_str().unwrap(),
-                ),
-            ],
-            &[("ELASTICSEARCH_API_KEY", &key)],
-            &[("ELASTICSEARCH_API_KEY_FILE", key_file.to_str().unwrap())],
-        ];
+        let postgres = places_of_the_password(world, &role, &pg);
+        let elasticsearch = places_of_the_credentials(world, &es, &key);
         for (round, given) in postgres.iter().enumerate() {
             let run = world
                 .sync_es(ONE_SHOT)
@@ -180,7 +181,10 @@ fn a_run_that_succeeds_tells_no_secret_wherever_it_came_from() {
                 .env("ELASTICSEARCH_URLS", gate.url())
                 .env("SYNC_ES_LOG", LOUDEST)
                 .env("SYNC_ES_LOG_FORMAT", FORMATS[round % 2]);
-            let run = with(with(run, given), elasticsearch[round % elasticsearch.len()]);
+            let run = with(
+                with(run, given),
+                &elasticsearch[round % elasticsearch.len()],
+            );
             let outcome = run.output().await;
             let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
             for canary in [&pg, &es] {
@@ -277,37 +281,31 @@ fn a_refusal_and_an_end_that_is_not_there_are_told_without_the_secret() {
         let gate = ElasticsearchGate::start(world, Door::plain()).await;
         gate.accept(&["nobody"]);
         let gate = gate.url();
-        let key: &[(&str, &str)] = &[("ELASTICSEARCH_API_KEY", &canary.word)];
-        let password: &[(&str, &str)] = &[
-            ("ELASTICSEARCH_USERNAME", "u"),
-            ("ELASTICSEARCH_PASSWORD", &canary.secret),
+        let key = || ("ELASTICSEARCH_API_KEY", canary.word.clone());
+        let user = || ("ELASTICSEARCH_USERNAME", "u".to_owned());
+        let password = || ("ELASTICSEARCH_PASSWORD", canary.secret.clone());
+        let nodes = |url: &str| ("ELASTICSEARCH_URLS", url.to_owned());
+        let nobody = url(world, "nobody", "");
+        let cases = [
+            vec![("POSTGRES_URL", wrong)],
+            vec![
+                ("PGPASSWORD", canary.secret.clone()),
+                ("POSTGRES_URL", nobody),
+            ],
+            vec![("POSTGRES_URL", nowhere)],
+            vec![("POSTGRES_URL", unknown)],
+            vec![key(), nodes(&gate)],
+            vec![user(), password(), nodes(&gate)],
+            vec![key(), nodes("http://127.0.0.1:1")],
+            vec![user(), password(), nodes("https://no-such-host.invalid")],
         ];
-        let cases: [(&[(&str, &str)], &[(&str, &str)]); 8] = [
-            (&[("POSTGRES_URL", &wrong)], &[]),
-            (
-                &[
-                    ("PGPASSWORD", &canary.secret),
-                    ("POSTGRES_URL", &url(world, "nobody", "")),
-                ],
-                &[],
-            ),
-            (&[("POSTGRES_URL", &nowhere)], &[]),
-            (&[("POSTGRES_URL", &unknown)], &[]),
-            (key, &[("ELASTICSEARCH_URLS", &gate)]),
-            (password, &[("ELASTICSEARCH_URLS", &gate)]),
-            (key, &[("ELASTICSEARCH_URLS", "http://127.0.0.1:1")]),
-            (
-                password,
-                &[("ELASTICSEARCH_URLS", "https://no-such-host.invalid")],
-            ),
-        ];
-        for (case, (secret, address)) in cases.iter().enumerate() {
+        for (case, variables) in cases.iter().enumerate() {
             for (arguments, format) in [(&["run"][..], "json"), (ONE_SHOT, "text")] {
                 let run = world
                     .sync_es(arguments)
                     .env("SYNC_ES_LOG", LOUDEST)
                     .env("SYNC_ES_LOG_FORMAT", format);
-                let outcome = with(with(run, secret), address).output().await;
+                let outcome = with(run, variables).output().await;
                 assert!(
                     matches!(outcome.code, Some(10 | 11)),
                     "{case}\n{}",
@@ -319,80 +317,94 @@ fn a_refusal_and_an_end_that_is_not_there_are_told_without_the_secret() {
     });
 }
 
+/// Connection strings that are none, the secret in each place.
+fn malformed_urls(canary: &Canary) -> Vec<String> {
+    let (word, secret) = (&canary.word, &canary.secret);
+    vec![
+        format!("postgresql://u:{word}%zz@db/d"),
+        format!("postgresql://u:{secret}@db/d"),
+        format!("postgresql://u:a@{word}@db/d"),
+        format!("postgresql://u:a/{word}@db/d"),
+        format!("postgresql://u:1/{word}@db/d"),
+        format!("postgresql://u:a#{word}@db:5432/d"),
+        format!("postgresql://u:a?{word}@db/d"),
+        format!("postgresql://u:a:{word}@[::1/d"),
+        format!("postgresql://db/d?sslpassword={word}"),
+        format!("postgresql://db/d?{word}=1"),
+        format!("postgresql://db/d?sslmode={word}"),
+        format!("postgresql://db/d?passwrd={word}"),
+        format!("postgresql://db:{word}/d"),
+        format!("host=db {word}"),
+        format!("host=db password='{word}"),
+        format!("host=db password = a {word}"),
+        format!("host=db port={word}"),
+        format!("host=db connect_timeout={word}"),
+        format!("postgres//u:{word}@db"),
+        format!("mysql://u:{word}@db/d"),
+        word.clone(),
+    ]
+}
+
+/// Settings that cannot be used, the secret in each place.
+fn wrong_settings(world: &World, canary: &Canary) -> Vec<Vec<Variable>> {
+    let (plain, secret) = (&canary.word, &canary.secret);
+    let urls = malformed_urls(canary);
+    let node = format!("http://u:{plain}@127.0.0.1:1");
+    let mut cases: Vec<Vec<(&str, String)>> = urls
+        .iter()
+        .map(|url| vec![("POSTGRES_URL", url.clone())])
+        .collect();
+    let file = |text: &str| {
+        let name = format!("{:x}", rand::random::<u64>());
+        world.file(&name, text).display().to_string()
+    };
+    cases.extend(
+        urls.iter()
+            .map(|url| vec![("POSTGRES_URL_FILE", file(url))]),
+    );
+    let toml = |text: String| vec![("SYNC_ES_CONFIG", file(&text))];
+    cases.extend([
+        vec![("ELASTICSEARCH_URLS", node.clone())],
+        vec![("ELASTICSEARCH_URLS", format!("es:{plain}"))],
+        vec![("ELASTICSEARCH_API_KEY", format!("{plain}\n{plain}"))],
+        vec![("ELASTICSEARCH_PASSWORD", secret.clone())],
+        vec![
+            ("ELASTICSEARCH_API_KEY", plain.clone()),
+            ("ELASTICSEARCH_USERNAME", "u".into()),
+        ],
+        vec![
+            ("ELASTICSEARCH_API_KEY", plain.clone()),
+            ("ELASTICSEARCH_API_KEY_FILE", file(plain)),
+        ],
+        vec![("SYNC_ES_PASSWORD", plain.clone())],
+        vec![("PGSSLMODE", plain.clone())],
+        vec![("PGREQUIREAUTH", plain.clone())],
+        toml(format!("elasticsearch_password = {plain}")),
+        toml(format!("elasticsearch_password = \"{plain}")),
+        toml(format!("elasticsearch_password = ['{plain}']")),
+        toml(format!("elasticsearch_pasword = '{plain}'")),
+        toml(format!(
+            "elasticsearch_api_key = '{plain}'\nelasticsearch_api_key = '{plain}'"
+        )),
+        toml(format!("[postgres_url]\nurl = '{plain}'")),
+        toml(format!("elasticsearch_urls = ['{node}']")),
+        toml(format!("postgres_url = 'postgresql://u:{plain}%zz@db/d'")),
+    ]);
+    let service = format!("[records]\nhost=db\nuser=u\npassword={plain}\n{plain}\n");
+    cases.push(vec![
+        ("POSTGRES_URL", "service=records".to_owned()),
+        ("PGSERVICEFILE", file(&service)),
+    ]);
+
+    cases
+}
+
 #[test]
 fn settings_that_cannot_be_read_are_told_without_the_secret() {
     in_world(async |world| {
         let canary = Canary::new();
-        let (word, secret) = (&canary.word, &canary.secret);
-        let urls = [
-            format!("postgresql://u:{word}%zz@db/d"),
-            format!("postgresql://u:{secret}@db/d"),
-            format!("postgresql://u:a@{word}@db/d"),
-            format!("postgresql://u:a/{word}@db/d"),
-            format!("postgresql://u:1/{word}@db/d"),
-            format!("postgresql://u:a#{word}@db:5432/d"),
-            format!("postgresql://u:a?{word}@db/d"),
-            format!("postgresql://u:a:{word}@[::1/d"),
-            format!("postgresql://db/d?sslpassword={word}"),
-            format!("postgresql://db/d?{word}=1"),
-            format!("postgresql://db/d?sslmode={word}"),
-            format!("postgresql://db/d?passwrd={word}"),
-            format!("postgresql://db:{word}/d"),
-            format!("host=db {word}"),
-            format!("host=db password='{word}"),
-            format!("host=db password = a {word}"),
-            format!("host=db port={word}"),
-            format!("host=db connect_timeout={word}"),
-            format!("postgres//u:{word}@db"),
-            format!("mysql://u:{word}@db/d"),
-            word.clone(),
-        ];
-        let node = format!("http://u:{word}@127.0.0.1:1");
-        let mut cases: Vec<Vec<(&str, String)>> = urls
-            .iter()
-            .map(|url| vec![("POSTGRES_URL", url.clone())])
-            .collect();
-        let file = |text: &str| {
-            let name = format!("{:x}", rand::random::<u64>());
-            world.file(&name, text).display().to_string()
-        };
-        cases.extend(
-            urls.iter()
-                .map(|url| vec![("POSTGRES_URL_FILE", file(url))]),
-        );
-        let toml = |text: String| vec![("SYNC_ES_CONFIG", file(&text))];
-        cases.extend([
-            vec![("ELASTICSEARCH_URLS", node.clone())],
-            vec![("ELASTICSEARCH_URLS", format!("es:{word}"))],
-            vec![("ELASTICSEARCH_API_KEY", format!("{word}\n{word}"))],
-            vec![("ELASTICSEARCH_PASSWORD", secret.clone())],
-            vec![
-                ("ELASTICSEARCH_API_KEY", word.clone()),
-                ("ELASTICSEARCH_USERNAME", "u".into()),
-            ],
-            vec![
-                ("ELASTICSEARCH_API_KEY", word.clone()),
-                ("ELASTICSEARCH_API_KEY_FILE", file(word)),
-            ],
-            vec![("SYNC_ES_PASSWORD", word.clone())],
-            vec![("PGSSLMODE", word.clone())],
-            vec![("PGREQUIREAUTH", word.clone())],
-            toml(format!("elasticsearch_password = {word}")),
-            toml(format!("elasticsearch_password = \"{word}")),
-            toml(format!("elasticsearch_password = ['{word}']")),
-            toml(format!("elasticsearch_pasword = '{word}'")),
-            toml(format!(
-                "elasticsearch_api_key = '{word}'\nelasticsearch_api_key = '{word}'"
-            )),
-            toml(format!("[postgres_url]\nurl = '{word}'")),
-            toml(format!("elasticsearch_urls = ['{node}']")),
-            toml(format!("postgres_url = 'postgresql://u:{word}%zz@db/d'")),
-        ]);
-        let service = format!("[records]\nhost=db\nuser=u\npassword={word}\n{word}\n");
-        cases.push(vec![
-            ("POSTGRES_URL", "service=records".to_owned()),
-            ("PGSERVICEFILE", file(&service)),
-        ]);
+        let word = &canary.word;
+        let cases = wrong_settings(world, &canary);
         for (number, case) in cases.iter().enumerate() {
             let run = world
                 .sync_es(&["run"])
@@ -404,10 +416,7 @@ fn settings_that_cannot_be_read_are_told_without_the_secret() {
                 "SYNC_ES_CONFIG" => run.unset("POSTGRES_URL").unset("ELASTICSEARCH_URLS"),
                 _ => run,
             };
-            let run = case
-                .iter()
-                .fold(run, |run, (name, value)| run.env(name, value));
-            let outcome = run.output().await;
+            let outcome = with(run, case).output().await;
             assert!(outcome.code.is_some_and(|code| code != 0), "{case:?}");
             canary.is_not_in(&outcome.log, &format!("the log of {case:?}"));
         }
@@ -425,7 +434,7 @@ fn settings_that_cannot_be_read_are_told_without_the_secret() {
     });
 }
 
-fn with(run: Invocation, variables: &[(&str, &str)]) -> Invocation {
+fn with(run: Invocation, variables: &[Variable]) -> Invocation {
     let variables = variables.iter();
     variables.fold(run, |run, (name, value)| run.env(name, value))
 }
