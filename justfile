@@ -35,5 +35,11 @@ stop-servers directory="/tmp/sync-es-servers":
 deny:
     cargo deny --locked check
 
+# A fuzz target for so many seconds: bulk_answer, connection_string, pgoutput, transaction, value.
+# Needs cargo-fuzz; without a sanitizer it runs on stable Rust.
+fuzz target="value" seconds="60":
+    mkdir -p fuzz/corpus/{{ target }}
+    cd fuzz && cargo fuzz run --sanitizer none {{ target }} corpus/{{ target }} seeds/{{ target }} -- -max_total_time={{ seconds }} -max_len=4096
+
 bench *arguments:
     cargo bench --locked {{ arguments }}

@@ -1,8 +1,7 @@
 //! `sync-es run`: snapshot or resume, then tail until stopped.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use secrecy::ExposeSecret;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -138,14 +137,7 @@ fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop> {
 
 fn client(settings: &Settings) -> Result<Client, Stop> {
     let elasticsearch = &settings.elasticsearch;
-    let auth = match &elasticsearch.credentials {
-        Credentials::None => Auth::None,
-        Credentials::ApiKey(key) => Auth::ApiKey(key.expose_secret().to_owned()),
-        Credentials::Basic { username, password } => Auth::Basic {
-            username: username.clone(),
-            password: password.expose_secret().to_owned(),
-        },
-    };
+    let credentials = elasticsearch.credentials.clone();
     let ca_certificate_pem = elasticsearch.ca_cert.as_ref().map(|path| {
         std::fs::read(path).map_err(|error| {
             Stop::Settings(format!(
@@ -156,12 +148,24 @@ fn client(settings: &Settings) -> Result<Client, Stop> {
     });
     let options = Options {
         urls: elasticsearch.urls.clone(),
-        auth,
+        auth: auth(&credentials),
+        renewed_auth: Some(Arc::new(move || auth(&credentials.renewed()))),
         ca_certificate_pem: ca_certificate_pem.transpose()?,
         request_timeout: REQUEST_TIMEOUT,
         opaque_id: format!("sync-es/{}", elasticsearch.alias),
     };
     Client::new(&options).map_err(|error| Stop::Settings(error.to_string()))
+}
+
+fn auth(credentials: &Credentials) -> Auth {
+    match credentials {
+        Credentials::None => Auth::None,
+        Credentials::ApiKey(key) => Auth::ApiKey(key.value().clone()),
+        Credentials::Basic { username, password } => Auth::Basic {
+            username: username.clone(),
+            password: password.value().clone(),
+        },
+    }
 }
 
 fn own_template(settings: &Settings) -> Result<Option<serde_json::Value>, Stop> {

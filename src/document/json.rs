@@ -37,9 +37,10 @@ pub(super) fn is_object(text: &str) -> bool {
 
 /// Appends the text of a `jsonb` value. PostgreSQL writes it with unique keys and without line
 /// breaks or escapes of broken characters, so it is copied as it is; only one that is long enough
-/// to hold a number that Elasticsearch would refuse is looked through.
+/// to hold a number that Elasticsearch would refuse is looked through. So is one with a line break,
+/// which no server writes: in a bulk body it would begin another operation.
 pub(super) fn write_jsonb(out: &mut Vec<u8>, text: &str) {
-    if text.len() <= NUMBER_CHARS_MAX {
+    if text.len() <= NUMBER_CHARS_MAX && !text.contains('\n') {
         out.extend_from_slice(text.as_bytes());
     } else {
         write_json(out, text);
@@ -146,7 +147,8 @@ fn write_token_string(out: &mut Vec<u8>, text: &str) -> usize {
     while let Some(&byte) = bytes.get(end)
         && byte != b'"'
     {
-        escaped |= byte == b'\\';
+        // A control character stands in no valid string, and here it must not stay a line break.
+        escaped |= byte == b'\\' || byte < 0x20;
         end += if byte == b'\\' { 2 } else { 1 };
     }
     let inner = text.get(1..end).unwrap_or_default();
@@ -342,6 +344,20 @@ mod tests {
     }
 
     #[test]
+    fn not_even_a_broken_server_gets_a_line_break_through() {
+        for (text, expected) in [
+            ("{\"a\":\n1}", r#"{"a":1}"#),
+            ("\"a\nb\"", r#""a\nb""#),
+            ("\"a\\\n\"", r#""a\n""#),
+            ("1\n{}", "1{}"),
+        ] {
+            let mut out = Vec::new();
+            write_jsonb(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn depth_is_bounded_by_the_text_alone() {
         let text = "[".repeat(200_000) + &"]".repeat(200_000);
         assert_eq!(json(&text), text);
@@ -391,6 +407,43 @@ mod tests {
                 prop_assert_eq!(text.parse::<f32>().unwrap().to_bits(), single.to_bits());
                 prop_assert!(serde_json::from_str::<Value>(text).unwrap().is_number());
             }
+        }
+
+        #[test]
+        fn any_text_stays_one_line(text in "\\PC*|[\"\\\\{}\\[\\]:,u0-9a-f\n\r\t ]{0,60}") {
+            prop_assert!(!json(&text).contains('\n'));
+            let mut out = Vec::new();
+            write_jsonb(&mut out, &text);
+            prop_assert!(!out.contains(&b'\n'));
+        }
+
+        #[test]
+        fn units_of_utf_16_are_characters_or_are_replaced(
+            units in prop::collection::vec(prop_oneof![any::<u16>(), 0xd800..0xe000_u16, Just(0)], 0..12),
+        ) {
+            let escapes: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let escapes = escapes.concat();
+            let expected = String::from_utf16_lossy(&units).replace('\0', "\u{fffd}");
+            let read: String = serde_json::from_str(&json(&format!("\"{escapes}\""))).unwrap();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn of_members_of_one_name_the_last_is_left(
+            members in prop::collection::vec(("[abc]", any::<i32>()), 0..12),
+        ) {
+            let text: Vec<String> = members
+                .iter()
+                .map(|(name, number)| format!("{name:?}:{{\"n\":0,\"n\":{number}}}"))
+                .collect();
+            let text = format!("{{{}}}", text.join(" , "));
+            let written = json(&text);
+            prop_assert_eq!(
+                serde_json::from_str::<Value>(&written).unwrap(),
+                serde_json::from_str::<Value>(&text).unwrap()
+            );
+            let names: std::collections::BTreeSet<_> = members.iter().map(|(name, _)| name).collect();
+            prop_assert_eq!(written.matches(":{").count(), names.len());
         }
 
         #[test]

@@ -158,6 +158,8 @@ impl TypedError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(status: u16, body: &str) -> Result<Response, Error> {
@@ -229,5 +231,28 @@ mod tests {
             read(200, "{}").unwrap().server(),
             Err(Error::Malformed(_))
         ));
+    }
+    proptest! {
+        #[test]
+        fn whatever_is_answered_is_a_refusal_from_400_on(
+            status in 100..600_u16,
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+                "[{}\\[\\]\",:a-z0-9]{0,60}",
+                r#"\{"error":(\{"type":("x"|1|null)\}|"y"|null|\[\])(,"status":4)?\}"#,
+            ],
+        ) {
+            let read = read(status, &body);
+            if status < 400 {
+                prop_assert!(read.is_ok());
+            } else if let Ok(response) = read {
+                prop_assert_eq!(response.status, 404);
+            }
+        }
+
+        #[test]
+        fn no_body_is_taken_for_a_cluster_unless_it_says_so(body in "\\PC{0,80}") {
+            prop_assert!(read(200, &body).unwrap().server().is_err());
+        }
     }
 }

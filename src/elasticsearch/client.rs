@@ -30,11 +30,13 @@ use elasticsearch::{
     },
 };
 use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
     answer::{Response, Server},
     bulk::Bulk,
+    cause::{cause, deepest_cause},
     error::Error,
     nodes::{Nodes, Pick},
     verdict::{BULK_FILTER_PATH, Sent, Verdict, judge},
@@ -42,6 +44,9 @@ use super::{
 use crate::change::Version;
 
 pub use elasticsearch::http::Method;
+
+/// HTTP: we are not known, or not any more.
+const UNAUTHORIZED: u16 = 401;
 
 /// How long a node may take to say anything at all, when that is in doubt: far above what a busy one
 /// takes, far below what a request may.
@@ -57,6 +62,9 @@ pub struct Options {
     pub urls: Vec<Url>,
     /// Who we are.
     pub auth: Auth,
+    /// Who we are now: asked when Elasticsearch does not know `auth` any more, since a secret that
+    /// stands in a file is renewed there.
+    pub renewed_auth: Option<Renewal>,
     /// Certificates to trust beside the system's and Mozilla's.
     pub ca_certificate_pem: Option<Vec<u8>>,
     /// From the start of a request to the end of its answer.
@@ -65,8 +73,11 @@ pub struct Options {
     pub opaque_id: String,
 }
 
+/// Tells who we are now.
+pub type Renewal = Arc<dyn Fn() -> Auth + Send + Sync>;
+
 /// How we authenticate.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Auth {
     /// Not at all.
     None,
@@ -75,10 +86,10 @@ pub enum Auth {
         /// The user's name.
         username: String,
         /// The user's password.
-        password: String,
+        password: SecretString,
     },
     /// An API key, as Elasticsearch's `encoded` or as `id:api_key`.
-    ApiKey(String),
+    ApiKey(SecretString),
 }
 
 impl fmt::Debug for Options {
@@ -93,16 +104,6 @@ impl fmt::Debug for Options {
     }
 }
 
-impl fmt::Debug for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Basic { .. } => "Basic(..)",
-            Self::ApiKey(_) => "ApiKey(..)",
-        })
-    }
-}
-
 /// A handle on a cluster. Clones share connections and what is known of the nodes.
 #[derive(Clone)]
 pub struct Client {
@@ -113,6 +114,8 @@ struct Shared {
     nodes: Vec<Node>,
     health: Mutex<Nodes>,
     request_timeout: Duration,
+    opaque_id: String,
+    renewed_auth: Option<Renewal>,
 }
 
 struct Node {
@@ -121,7 +124,7 @@ struct Node {
     /// Certificates to trust beside the system's and Mozilla's.
     ca_pem: Option<Vec<u8>>,
     transport: Mutex<Arc<Transport>>,
-    headers: HeaderMap,
+    headers: Mutex<HeaderMap>,
 }
 
 impl fmt::Debug for Client {
@@ -150,6 +153,8 @@ impl Client {
                 health: Mutex::new(Nodes::new(nodes.len())),
                 nodes,
                 request_timeout: options.request_timeout,
+                opaque_id: options.opaque_id.clone(),
+                renewed_auth: options.renewed_auth.clone(),
             }),
         })
     }
@@ -202,6 +207,7 @@ impl Client {
     ) -> Result<Response, Error> {
         // With one address a second try finds a connection that the server had closed meanwhile.
         let mut tries = self.shared.nodes.len().max(2);
+        let mut renewed = false;
         loop {
             let pick = self.health().pick(Instant::now());
             let sent = self.send(&pick, method, path, query, body.clone()).await;
@@ -209,6 +215,10 @@ impl Client {
             match sent {
                 Ok(response) => {
                     self.health().answered(pick.node);
+                    if response.status == UNAUTHORIZED && !renewed && self.renew(pick.node)? {
+                        renewed = true;
+                        continue;
+                    }
                     return response.unless_refused(|| {
                         format!("{} /{path}", format!("{method:?}").to_uppercase())
                     });
@@ -245,9 +255,20 @@ impl Client {
         }
     }
 
+    /// Takes up credentials that were renewed; false when they are those that were refused.
+    fn renew(&self, node: usize) -> Result<bool, Error> {
+        let Some(renewed) = &self.shared.renewed_auth else {
+            return Ok(false);
+        };
+        let renewed = headers(&renewed(), &self.shared.opaque_id)?;
+        let mut headers = lock(&self.shared.nodes[node].headers);
+        let differ = *headers != renewed;
+        *headers = renewed;
+        Ok(differ)
+    }
+
     fn health(&self) -> MutexGuard<'_, Nodes> {
-        let health = self.shared.health.lock();
-        health.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.health)
     }
 }
 
@@ -270,19 +291,17 @@ impl Node {
             url,
             ca_pem,
             transport: Mutex::new(Arc::new(transport)),
-            headers,
+            headers: Mutex::new(headers),
         })
     }
 
     fn transport(&self) -> Arc<Transport> {
-        let transport = self.transport.lock();
-        transport.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.transport).clone()
     }
 
     /// Lets go of all connections of `dead`; requests that are under way keep theirs.
     fn connect_anew(&self, dead: &Arc<Transport>) {
-        let current = self.transport.lock();
-        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.transport);
         if !Arc::ptr_eq(&current, dead) {
             return;
         }
@@ -309,10 +328,10 @@ impl Node {
                     limit,
                 }
             } else {
-                self.unreachable(&deepest_cause(&error))
+                self.unreachable(&cause(&error))
             }
         };
-        let headers = self.headers.clone();
+        let headers = lock(&self.headers).clone();
         let response = transport
             .send(method, path, headers, Some(query), body, Some(limit))
             .await
@@ -398,7 +417,7 @@ fn userinfo(url: &Url) -> Option<Auth> {
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
     url.password().map(|password| Auth::Basic {
         username: decoded(url.username()),
-        password: decoded(password),
+        password: decoded(password).into(),
     })
 }
 
@@ -414,10 +433,13 @@ fn headers(auth: &Auth, opaque_id: &str) -> Result<HeaderMap, Error> {
     let credentials = match auth {
         Auth::None => return Ok(headers),
         Auth::Basic { username, password } => {
-            format!("Basic {}", BASE64.encode(format!("{username}:{password}")))
+            let pair = format!("{username}:{}", password.expose_secret());
+            format!("Basic {}", BASE64.encode(pair))
         }
-        Auth::ApiKey(key) if key.contains(':') => format!("ApiKey {}", BASE64.encode(key)),
-        Auth::ApiKey(key) => format!("ApiKey {key}"),
+        Auth::ApiKey(key) => match key.expose_secret() {
+            pair if pair.contains(':') => format!("ApiKey {}", BASE64.encode(pair)),
+            encoded => format!("ApiKey {encoded}"),
+        },
     };
     let mut credentials = HeaderValue::try_from(credentials)
         .map_err(|_| Error::Options("the API key has characters that no API key has".to_owned()))?;
@@ -433,13 +455,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     seconds.ok().map(Duration::from_secs)
 }
 
-/// The innermost error says what happened; those around it repeat the address.
-fn deepest_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+/// Nothing that is done under these locks can be left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -452,6 +470,7 @@ mod tests {
         Options {
             urls: vec![url.parse().unwrap()],
             auth,
+            renewed_auth: None,
             ca_certificate_pem: None,
             request_timeout: Duration::from_secs(1),
             opaque_id: "sync-es".to_owned(),
@@ -461,7 +480,8 @@ mod tests {
     fn authorization(url: &str, auth: Auth) -> Option<String> {
         let options = options(url, auth);
         let node = Node::new(options.urls[0].clone(), &options).unwrap();
-        let header = node.headers.get(AUTHORIZATION)?;
+        let headers = lock(&node.headers).clone();
+        let header = headers.get(AUTHORIZATION)?;
         assert!(
             !format!("{header:?}").contains("Basic"),
             "not marked as sensitive"
@@ -473,7 +493,7 @@ mod tests {
     fn credentials_come_from_the_options_or_else_from_the_address() {
         let basic = || Auth::Basic {
             username: "u".to_owned(),
-            password: "p:ä".to_owned(),
+            password: "p:ä".into(),
         };
         let header = |text: &str| Some(format!("Basic {}", BASE64.encode(text)));
         assert_eq!(authorization("http://h", Auth::None), None);
@@ -483,7 +503,7 @@ mod tests {
             header("a:b@c")
         );
         assert_eq!(authorization("http://a:b@h", basic()), header("u:p:ä"));
-        let key = |key: &str| authorization("http://h", Auth::ApiKey(key.to_owned()));
+        let key = |key: &str| authorization("http://h", Auth::ApiKey(key.into()));
         assert_eq!(key("aWQ6a2V5"), Some("ApiKey aWQ6a2V5".to_owned()));
         assert_eq!(key("id:key"), Some("ApiKey aWQ6a2V5".to_owned()));
     }
@@ -491,16 +511,19 @@ mod tests {
     #[test]
     fn no_secret_can_be_printed() {
         let url = format!("http://user:{SECRET}@localhost:9");
-        let password = SECRET.to_owned();
+        let password = SECRET.into();
         let basic = Auth::Basic {
             username: "u".to_owned(),
             password,
         };
         let client = Client::new(&options(&url, Auth::None)).unwrap();
-        let broken = Client::new(&options("http://h", Auth::ApiKey(format!("{SECRET}\n"))));
+        let broken = Client::new(&options(
+            "http://h",
+            Auth::ApiKey(format!("{SECRET}\n").into()),
+        ));
         for text in [
             format!("{client:?}"),
-            format!("{basic:?} {:?}", Auth::ApiKey(SECRET.to_owned())),
+            format!("{basic:?} {:?}", Auth::ApiKey(SECRET.into())),
             format!("{:?}", options(&url, basic)),
             broken.unwrap_err().to_string(),
         ] {

@@ -29,7 +29,7 @@ pub enum Error {
         limit: Duration,
     },
     /// Elasticsearch said no.
-    #[error("Elasticsearch refused {request}: {kind} ({status}): {reason}")]
+    #[error("Elasticsearch refused {request}: {kind} ({status}): {reason}{}", remedy(*status))]
     Refused {
         /// Method and path.
         request: String,
@@ -74,6 +74,8 @@ impl Error {
                 ..
             } => {
                 self.is_overload()
+                    // Keys are renewed while we run, and not everywhere at the same moment.
+                    || *status == 401
                     // Shards that are not there yet: the root cause may be left out of the answer.
                     || *status == 503
                     || HEALING_KINDS.contains(&kind.as_str())
@@ -132,6 +134,18 @@ impl Error {
     }
 }
 
+/// What mends a refusal that is about who we are.
+fn remedy(status: u16) -> &'static str {
+    match status {
+        401 => {
+            "; check ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD \
+             (one that is renewed in the file of its …_FILE setting is taken up)"
+        }
+        403 => "; the role or the API key lacks a privilege, or the index is blocked",
+        _ => "",
+    }
+}
+
 /// Of the cluster's blocks, a disk above its flood stage and a cluster that is starting pass; one
 /// that somebody set stays.
 fn is_passing_block(reason: &str) -> bool {
@@ -165,11 +179,8 @@ mod tests {
         assert!(heals(429, "http_429", ""));
         let set = "index [v] blocked by: [FORBIDDEN/8/index write (api)];";
         assert!(!heals(403, "cluster_block_exception", set));
-        assert!(!heals(
-            401,
-            "security_exception",
-            "missing authentication credentials"
-        ));
+        assert!(heals(401, "security_exception", "unable to authenticate"));
+        assert!(!heals(403, "security_exception", "is unauthorized"));
         assert!(!heals(404, "index_not_found_exception", ""));
         assert!(!heals(400, "index_closed_exception", "closed"));
         assert!(!heals(500, "null_pointer_exception", ""));

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bulk;
+mod cause;
 mod client;
 mod error;
 mod generation;
@@ -14,7 +15,7 @@ mod verdict;
 
 pub use answer::{Distribution, Response, Server};
 pub use bulk::{Bulk, key_problem};
-pub use client::{Auth, Client, Method, Options};
+pub use client::{Auth, Client, Method, Options, Renewal};
 pub use error::Error;
 pub use generation::{Look, Meta, RelationName};
 pub use index::{Documents, Index, IndexError};

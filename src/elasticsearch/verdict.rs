@@ -79,8 +79,8 @@ pub enum Malformed {
     },
 }
 
-/// Judges the answer to a bulk request, one verdict an operation, in their order. A stored version above `bound`, the highest that the source can have given until now, is
-/// [`Verdict::Foreign`].
+/// Judges the answer to a bulk request, one verdict an operation, in their order. A stored version
+/// above `bound`, the highest that the source can have given until now, is [`Verdict::Foreign`].
 ///
 /// # Errors
 /// The answer is not one item an operation; nothing is then known.
@@ -292,6 +292,8 @@ fn shorten(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const BOUND: Version = Version(1000);
@@ -382,12 +384,15 @@ system     {"index":{"status":500,"error":{"type":"null_pointer_exception"}}}
         assert!(reason.ends_with("… (Document contains at least one immense term)"));
     }
 
-    #[test]
-    fn an_answer_that_does_not_count_its_operations_says_nothing() {
-        let sent = |operations| Sent {
+    fn sent(operations: usize) -> Sent {
+        Sent {
             operations,
             source_bytes: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_count_its_operations_says_nothing() {
         let two =
             br#"{"errors":false,"items":[{"index":{"status":200}},{"index":{"status":200}}]}"#;
         assert_eq!(
@@ -412,6 +417,26 @@ system     {"index":{"status":500,"error":{"type":"null_pointer_exception"}}}
                 ),
                 "{wrong}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_that_was_garbled_has_a_verdict_an_operation_or_none_at_all(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let items: Vec<&str> = REAL.trim().lines().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
+            let mut answer = format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(",")).into_bytes();
+            for (at, byte) in &flips {
+                let at = at.index(answer.len());
+                answer[at] = *byte;
+            }
+            if let Ok(verdicts) = judge(&answer, sent(items.len()), BOUND) {
+                prop_assert_eq!(verdicts.len(), items.len());
+            }
+            answer.truncate(cut.index(answer.len()));
+            prop_assert!(judge(&answer, sent(items.len()), BOUND).is_err());
         }
     }
 }

@@ -24,7 +24,10 @@ use clap::{
 use secrecy::SecretString;
 use url::Url;
 
-use super::error::{Origin, SettingsError};
+use super::{
+    error::{Origin, SettingsError},
+    secret::Secret,
+};
 
 /// The variables that a run may read, by name.
 pub type Environment = BTreeMap<String, String>;
@@ -179,13 +182,13 @@ impl Layers {
         key: &str,
         given: Option<&SecretString>,
         file: Option<&Path>,
-    ) -> Result<Option<SecretString>, SettingsError> {
+    ) -> Result<Option<Secret>, SettingsError> {
         let (here, there) = (self.origin(key), self.origin(&format!("{key}_file")));
         let path = match (given, file) {
-            (given, None) => return Ok(given.cloned()),
+            (given, None) => return Ok(given.cloned().map(Secret::given)),
             (None, Some(path)) => path,
             (Some(given), Some(path)) => match rank(&here).cmp(&rank(&there)) {
-                std::cmp::Ordering::Greater => return Ok(Some(given.clone())),
+                std::cmp::Ordering::Greater => return Ok(Some(Secret::given(given.clone()))),
                 std::cmp::Ordering::Less => path,
                 std::cmp::Ordering::Equal => {
                     return Err(SettingsError::Contradiction {
@@ -196,17 +199,15 @@ impl Layers {
                 }
             },
         };
-        let text = fs::read_to_string(path)
-            .map_err(|error| SettingsError::unreadable(there.clone(), path, error))?;
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() {
-            return Err(SettingsError::Value {
+        match Secret::in_file(path) {
+            Ok(Some(secret)) => Ok(Some(secret)),
+            Ok(None) => Err(SettingsError::Value {
                 origin: there,
                 value: Some(path.display().to_string()),
                 expected: "expected a file that is not empty".to_owned(),
-            });
+            }),
+            Err(error) => Err(SettingsError::unreadable(there, path, error)),
         }
-        Ok(Some(SecretString::from(text.to_owned())))
     }
 
     fn read_file(

@@ -11,16 +11,17 @@
 mod arguments;
 mod error;
 mod layers;
+mod secret;
 mod values;
 
 pub use arguments::Arguments;
 pub use error::{Origin, SettingsError};
 pub use layers::{Environment, Layers, Refusal, flags, layered};
+pub use secret::Secret;
 pub use values::TableName;
 
 use std::{path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -83,14 +84,29 @@ pub enum Credentials {
     /// Not at all.
     None,
     /// An API key, base64 of `id:key` as Elasticsearch gives it in `encoded`.
-    ApiKey(SecretString),
+    ApiKey(Secret),
     /// Basic authentication.
     Basic {
         /// User name.
         username: String,
         /// Password.
-        password: SecretString,
+        password: Secret,
     },
+}
+
+impl Credentials {
+    /// The same, with what now stands in the files that the secrets came from.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::ApiKey(key) => Self::ApiKey(key.renewed()),
+            Self::Basic { username, password } => Self::Basic {
+                username: username.clone(),
+                password: password.renewed(),
+            },
+        }
+    }
 }
 
 /// How operations are sent, and what happens to those that fail.
@@ -245,7 +261,8 @@ fn postgres_settings(
         given.postgres_url.as_ref(),
         given.postgres_url_file.as_deref(),
     )?;
-    let mut connection = postgres::Options::read(url.as_ref(), environment)?;
+    let url = url.as_ref().map(Secret::value);
+    let mut connection = postgres::Options::read(url, environment)?;
     if let Some(path) = &given.postgres_ca_cert {
         connection.trust(path.clone());
     }

@@ -199,7 +199,7 @@ fn a_secret_comes_from_a_variable_or_a_file_and_the_higher_source_wins() {
             .elasticsearch
             .credentials
         {
-            Credentials::ApiKey(key) => key.expose_secret().to_owned(),
+            Credentials::ApiKey(key) => key.value().expose_secret().to_owned(),
             other => panic!("{other:?}"),
         };
     assert_eq!(key(&[], &[("ELASTICSEARCH_API_KEY", "k")], ""), "k");

@@ -298,6 +298,20 @@ mod tests {
         }
 
         #[test]
+        fn a_late_moment_is_its_milliseconds_since_1970(
+            // 10000 to the last one that PostgreSQL has.
+            micros in 252_455_616_000_000_000_i64..=9_223_371_331_199_999_999,
+            days in 2_921_940..=2_145_031_948_i32,
+        ) {
+            let text = text(timestamp(micros, "Z"));
+            let (millis, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let read: i128 = format!("{millis}{fraction:0<3}").parse().unwrap();
+            prop_assert_eq!(read, i128::from(micros) + 946_684_800_000_000);
+            let text = super::tests::text(date(days));
+            prop_assert_eq!(text.parse::<i64>().unwrap(), (i64::from(days) + 10_957) * 86_400_000);
+        }
+
+        #[test]
         fn times_agree_with_another_clock(micros in 0..DAY_MICROS) {
             let moment = epoch().checked_add(SignedDuration::from_micros(micros)).unwrap();
             prop_assert_eq!(text(time(micros)), moment.strftime("%H:%M:%S%.f").to_string());

@@ -19,6 +19,8 @@ mod vector;
 
 #[cfg(test)]
 mod captured;
+#[cfg(test)]
+mod properties;
 
 pub use decode::{DecodeError, decode};
 pub use floats::{FloatLayout, Floats};

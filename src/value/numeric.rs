@@ -129,7 +129,9 @@ mod tests {
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let whole_width = whole.len().next_multiple_of(DIGITS_PER_GROUP);
         let fraction_width = fraction.len().next_multiple_of(DIGITS_PER_GROUP);
-        let padded = format!("{whole:0>whole_width$}{fraction:0<fraction_width$}");
+        let zeros = |width: usize, text: &str| "0".repeat(width - text.len());
+        let (before, behind) = (zeros(whole_width, whole), zeros(fraction_width, fraction));
+        let padded = format!("{before}{whole}{fraction}{behind}");
         let mut groups: Vec<u16> = padded
             .as_bytes()
             .chunks(DIGITS_PER_GROUP)
@@ -187,6 +189,32 @@ mod tests {
             let digits = if fraction.is_empty() { whole } else { format!("{whole}.{fraction}") };
             let zero = digits.bytes().all(|b| b == b'0' || b == b'.');
             let text = if negative && !zero { format!("-{digits}") } else { digits };
+            prop_assert_eq!(print(&wire(&text)), Ok(text));
+        }
+    }
+    proptest! {
+        // The most digits that PostgreSQL allows take their time.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_numeric_of_the_most_digits_loses_none(
+            seed: u64,
+            whole in 1..=131_072_usize,
+            fraction in 0..=16_383_usize,
+        ) {
+            let mut state = seed | 1;
+            let mut digits = |count: usize| -> String {
+                (0..count)
+                    .map(|_| {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        char::from(b'0' + u8::try_from(state >> 33 & 7).unwrap())
+                    })
+                    .collect()
+            };
+            let whole = format!("9{}", digits(whole - 1));
+            let text = match fraction {
+                0 => whole,
+                _ => format!("{whole}.{}", digits(fraction)),
+            };
             prop_assert_eq!(print(&wire(&text)), Ok(text));
         }
     }

@@ -326,6 +326,7 @@ fn options(urls: impl IntoIterator<Item = Url>) -> Options {
     Options {
         urls: urls.into_iter().collect(),
         auth: Auth::None,
+        renewed_auth: None,
         ca_certificate_pem: None,
         request_timeout: Duration::from_mins(1),
         opaque_id: "sync-es-test".to_owned(),

@@ -40,3 +40,4 @@ mod settings;
 mod search;
 mod elasticsearch;
 mod network;
+mod security;

@@ -87,6 +87,97 @@ fn an_organization_has_the_same_bytes_from_snapshot_and_stream() {
     });
 }
 
+/// Values that Elasticsearch, a JSON parser or a float would refuse or change.
+const HAZARDS: &str = r#"
+    ALTER TABLE integrated_records ADD COLUMN exact numeric, ADD COLUMN big bigint, ADD COLUMN raw json,
+        ADD COLUMN day date, ADD COLUMN at timestamptz, ADD COLUMN single real, ADD COLUMN double float8;
+    INSERT INTO integrated_records (hk, exact) VALUES
+        ('numeric-most-digits', (repeat('9', 3000) || '.' || repeat('7', 16383))::numeric),
+        ('numeric-nan', 'NaN'), ('numeric-infinity', '-Infinity');
+    INSERT INTO integrated_records (hk, big, single, double) VALUES
+        ('beyond-a-double', 9007199254740993, 'NaN', 'Infinity'),
+        ('smallest', -9223372036854775808, 1e-45, 5e-324);
+    INSERT INTO integrated_records (hk, day, at) VALUES
+        ('infinity', 'infinity', '-infinity'),
+        ('before-christ', '4713-01-01 BC', '0044-03-15 12:00:00.000001+00 BC'),
+        ('late', '12026-01-01', '294276-12-31 23:59:59.999999+00');
+    INSERT INTO integrated_records (hk, name, description) VALUES
+        ('immense-term', repeat('x', 40000), repeat('ü', 40000)),
+        ('control-characters', E'\u0001\b\f\n\r\t\u001f\u007f\u2028"\\', E'\r\n{"delete":{}}\n');
+    INSERT INTO integrated_records (hk, raw) VALUES
+        ('json-escapes', '{"a": "\u0000\ud800\b\n\u001f", "a\u0000": "\udc00\ud83d\ude00"}'),
+        ('json-twice', E'{"a": 1,\n "b": {"c": 1, "c": 2},\r\n "a": [3]}'),
+        ('json-number', ('{"n": ' || repeat('9', 1200) || '}')::json), ('json-exponent', '{"m": 1e400, "d": 0.1000}'),
+        ('json-deep', (repeat('{"a":', 18) || '1' || repeat('}', 18))::json);
+    INSERT INTO integrated_records (hk, attributes) VALUES
+        ('jsonb-number', ('{"n": ' || repeat('9', 1200) || ', "m": 1.50}')::jsonb);
+    INSERT INTO integrated_records (hk, embedding) VALUES
+        ('vector', '{1,2,3,4,5,6,7,8}'), ('vector-zero', '{0,0,0,0,0,0,0,-0}'),
+        ('vector-null', '{1,2,NULL,4,5,6,7,8}'), ('vector-short', '{1,2,3}'), ('vector-long', '{1,2,3,4,5,6,7,8,9}'),
+        ('vector-nan', '{1,2,NaN,4,5,6,7,8}'), ('vector-infinite', '{1,2,Infinity,4,5,6,7,8}'),
+        ('vector-overflow', '{1e30,0,0,0,0,0,0,0}'), ('vector-underflow', '{1e-30,0,0,0,0,0,0,0}'),
+        ('vector-nested', '{{1,2,3,4},{5,6,7,8}}'), ('vector-empty', '{}')"#;
+
+#[test]
+fn a_value_that_is_a_hazard_is_the_same_on_every_way_and_costs_no_document() {
+    in_world(async |world| {
+        world.execute(HAZARDS).await;
+        let rows: i64 = world
+            .ask("SELECT count(*) FROM integrated_records")
+            .await
+            .unwrap();
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        let documents = documents(world).await;
+        assert_eq!(documents.len(), usize::try_from(rows).unwrap());
+        let source = |id: &str| -> serde_json::Value {
+            let (_, source) = &documents[id];
+            serde_json::from_str(source).unwrap()
+        };
+        let digits = format!("{}.{}", "9".repeat(3000), "7".repeat(16383));
+        assert_eq!(source("numeric-most-digits")["exact"], digits);
+        assert_eq!(source("numeric-infinity")["exact"], "-Infinity");
+        assert_eq!(source("beyond-a-double")["big"], 9_007_199_254_740_993_i64);
+        for (id, field) in [
+            ("beyond-a-double", "single"),
+            ("beyond-a-double", "double"),
+            ("infinity", "day"),
+            ("infinity", "at"),
+        ] {
+            assert!(source(id).get(field).is_none(), "{id}: {field}");
+        }
+        assert_eq!(source("before-christ")["day"], "-4712-01-01");
+        assert_eq!(
+            source("before-christ")["at"],
+            "-0043-03-15T12:00:00.000001Z"
+        );
+        assert_eq!(source("late")["at"], "9224318015999999.999");
+        assert_eq!(source("immense-term")["name"], "x".repeat(40_000));
+        assert_eq!(
+            source("control-characters")["description"],
+            "\r\n{\"delete\":{}}\n"
+        );
+        let escapes = "\u{fffd}\u{fffd}\u{8}\n\u{1f}";
+        assert_eq!(source("json-escapes")["raw"]["a"], escapes);
+        assert_eq!(
+            source("json-twice")["raw"],
+            serde_json::json!({ "b": { "c": 2 }, "a": [3] })
+        );
+        assert_eq!(source("json-number")["raw"]["n"], "9".repeat(1200));
+        let (_, exponent) = &documents["json-exponent"];
+        assert!(exponent.contains("\"m\":1e400,\"d\":0.1000"), "{exponent}");
+        assert_eq!(source("jsonb-number")["attributes"]["n"], "9".repeat(1200));
+        for (id, (_, source)) in &documents {
+            assert_eq!(
+                source.contains("\"embedding\":"),
+                id == "vector",
+                "{id}: {source:.300}"
+            );
+        }
+        snapshot_equals_stream(world, program, "integrated_records", "hk").await;
+    });
+}
+
 #[test]
 fn settings_of_the_role_and_the_database_have_no_say_in_the_bytes() {
     in_world_of(16, async |world| {

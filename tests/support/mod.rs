@@ -7,8 +7,10 @@
     reason = "tests/real and tests/faults both stand on it, and neither needs all of it"
 )]
 
+mod certificates;
 mod checker;
 mod estate;
+mod gate;
 mod monitor;
 mod observer;
 mod process;
@@ -22,8 +24,10 @@ mod workload;
 mod world;
 mod writer;
 
+pub(crate) use certificates::Authority;
 pub(crate) use checker::{Truth, assert_equal, compare};
 pub(crate) use estate::assert_tidy;
+pub(crate) use gate::{Arrival, Door, ElasticsearchGate, PostgresGate};
 pub(crate) use monitor::{AckMonitor, REFUSED};
 pub(crate) use observer::Observer;
 pub(crate) use process::{Invocation, Outcome, SyncEs};

@@ -105,6 +105,11 @@ impl SyncEs {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks until there is an answer; fails at once when the program ends meanwhile.
     pub(crate) async fn until<T>(&mut self, what: &str, fact: impl AsyncFnMut() -> Option<T>) -> T {
         self.until_within(DEADLINE, what, fact).await

@@ -20,10 +20,10 @@ pub(super) enum Malformed {
     )]
     Escape,
     #[error(
-        "a character out of place after the host; in a URL, write the characters @ : / ? # of a \
-         password as %40 %3A %2F %3F %23"
+        "a character out of place in the host or the database; in a URL, write the characters \
+         @ : / ? # of a password as %40 %3A %2F %3F %23"
     )]
-    AfterHost,
+    OutOfPlace,
 }
 
 /// The parameters in the order they stand; a later one of the same name counts.
@@ -96,6 +96,15 @@ fn url(text: &str) -> Result<Vec<(String, String)>, Malformed> {
         }
         None => text,
     };
+    // libpq would take the end of a password that was not encoded for a host or a database, and
+    // show it in its error.
+    if rest
+        .split('?')
+        .next()
+        .is_some_and(|part| part.contains('@'))
+    {
+        return Err(Malformed::OutOfPlace);
+    }
     let (hosts, ports, rest) = addresses(rest)?;
     set("host", &hosts.join(","))?;
     if ports.iter().any(|port| !port.is_empty()) {
@@ -139,7 +148,7 @@ fn addresses(text: &str) -> Result<(Vec<&str>, Vec<&str>, &str), Malformed> {
         match rest.chars().next() {
             Some(',') => rest = &rest[1..],
             None | Some('/' | '?') => return Ok((hosts, ports, rest)),
-            Some(_) => return Err(Malformed::AfterHost),
+            Some(_) => return Err(Malformed::OutOfPlace),
         }
     }
 }
@@ -162,6 +171,9 @@ fn decoded(text: &str) -> Result<String, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(text: &str) -> String {
@@ -212,13 +224,51 @@ mod tests {
             ("password='sekrit", Malformed::NoClosingQuote),
             ("postgresql://[::1/sekrit", Malformed::NoClosingBracket),
             ("postgresql://u:sekrit%zz@db", Malformed::Escape),
-            ("postgresql://[::1]sekrit", Malformed::AfterHost),
+            ("postgresql://[::1]sekrit", Malformed::OutOfPlace),
+            ("postgresql://u:a@sekrit@db/d", Malformed::OutOfPlace),
+            ("postgresql://u:1/sekrit@db/d", Malformed::OutOfPlace),
             ("postgresql://db?sekrit", Malformed::NoValue),
         ];
         for (text, expected) in cases {
             let error = parse(text).unwrap_err();
             assert_eq!(error, expected, "{text}");
             assert!(!error.to_string().contains("sekrit"));
+        }
+    }
+    proptest! {
+        #[test]
+        fn what_is_written_by_the_rules_is_read_as_it_was_meant(
+            user in "[^\\x00]{1,20}",
+            password in "[^\\x00]{1,40}",
+            value in "[^\\x00]{1,40}",
+        ) {
+            let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let url = format!(
+                "postgresql://{}:{}@h/d?options={}",
+                encoded(&user), encoded(&password), encoded(&value)
+            );
+            let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+            let pairs = format!(
+                "user='{}' password = '{}' host=h dbname=d options='{}'",
+                quoted(&user), quoted(&password), quoted(&value)
+            );
+            let meant = [
+                ("user", user.as_str()),
+                ("password", &password),
+                ("host", "h"),
+                ("dbname", "d"),
+                ("options", &value),
+            ];
+            for text in [url, pairs] {
+                let read = parse(&text).unwrap();
+                let read: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                prop_assert_eq!(read, meant);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(postgres://)?\\PC{0,60}") {
+            let _ = parse(&text);
         }
     }
 }

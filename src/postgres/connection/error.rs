@@ -58,6 +58,11 @@ pub(super) enum Cause {
          and the host as the certificate does (or choose a weaker sslmode in POSTGRES_URL)"
     )]
     Tls(String),
+    #[error(
+        "TLS: {0}; the server asks for a certificate of ours: name one that it trusts, and its key, \
+         in sslcert and sslkey of POSTGRES_URL"
+    )]
+    ClientCertificate(String),
     #[error("the password is wrong; check POSTGRES_URL, PGPASSWORD or the password file")]
     Password,
     #[error(
@@ -128,6 +133,7 @@ impl Cause {
         // tokio-postgres keeps an error's kind to itself; its text is what tells.
         match (error.to_string().as_str(), deepest.as_str()) {
             ("error performing TLS handshake", "server does not support TLS") => Self::NoTls,
+            (_, alert) if is_about_our_certificate(alert) => Self::ClientCertificate(deepest),
             ("error performing TLS handshake", _) => Self::Tls(deepest),
             ("invalid configuration", "password missing") => Self::NoPassword,
             ("error connecting to server" | "error communicating with the server", _) => {
@@ -171,6 +177,7 @@ impl Cause {
             Self::NoTls
             | Self::TlsFiles(_)
             | Self::Tls(_)
+            | Self::ClientCertificate(_)
             | Self::Password
             | Self::NoPassword
             | Self::Role(_)
@@ -196,8 +203,18 @@ impl Cause {
 
     /// Whether the same server may answer otherwise with TLS instead of without, or the reverse.
     pub(super) fn may_differ_with_encryption(&self) -> bool {
-        matches!(self, Self::NoTls | Self::Tls(_) | Self::Role(_))
+        matches!(
+            self,
+            Self::NoTls | Self::Tls(_) | Self::ClientCertificate(_) | Self::Role(_)
+        )
     }
+}
+
+/// An alert about a certificate that comes from the server speaks of the client's. With TLS 1.3 it
+/// comes when the handshake is already over for the client.
+fn is_about_our_certificate(error: &str) -> bool {
+    let alert = error.strip_prefix("received fatal alert: ");
+    alert.is_some_and(|alert| alert.contains("Certificate") || alert == "UnknownCA")
 }
 
 #[cfg(test)]

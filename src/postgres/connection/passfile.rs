@@ -84,6 +84,7 @@ fn fields(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use secrecy::ExposeSecret;
 
     use super::*;
@@ -101,5 +102,15 @@ mod tests {
         assert_eq!(password(["a", "1", "d", "u"]).as_deref(), Some("t:w\\o"));
         assert_eq!(password(["b", "1", "d", "u"]).as_deref(), Some("any"));
         assert_eq!(entries.len(), 3);
+    }
+    proptest! {
+        #[test]
+        fn any_password_can_be_written(host in "[^\n\r*#]{1,20}", password in "[^\n\r]{1,40}") {
+            let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+            let line = format!("{}:5432:*:*:{}", escaped(&host), escaped(&password));
+            let found = find(&[entry(&line).unwrap()], [&host, "5432", "d", "u"]);
+            let found = found.unwrap();
+            prop_assert_eq!(found.expose_secret(), password);
+        }
     }
 }

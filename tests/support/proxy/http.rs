@@ -2,26 +2,23 @@
 
 use std::io;
 
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// A request or an answer.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// The first line and those of the head, without the ones that say how long the body is or
     /// how it may be packed.
     head: Vec<u8>,
     /// What the head said of the body's length, which a body that is there overrules.
     length: Option<usize>,
     /// The body, out of its chunks.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Message {
     /// An answer with a status line such as `429 Too Many Requests`.
-    pub(super) fn answer(status: &str, body: Vec<u8>) -> Self {
+    pub(crate) fn answer(status: &str, body: Vec<u8>) -> Self {
         Self {
             head: format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n").into(),
             length: None,
@@ -29,8 +26,21 @@ impl Message {
         }
     }
 
+    /// The value of a head's line.
+    pub(crate) fn header(&self, wanted: &str) -> Option<String> {
+        let head = String::from_utf8_lossy(&self.head);
+        head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let found = name.eq_ignore_ascii_case(wanted);
+            found.then(|| value.trim().to_owned())
+        })
+    }
+
     /// Reads one message. An answer to HEAD is without a body, whatever its head says.
-    pub(super) async fn read(from: &mut BufReader<TcpStream>, bodyless: bool) -> io::Result<Self> {
+    pub(crate) async fn read(
+        from: &mut (impl AsyncBufRead + Unpin),
+        bodyless: bool,
+    ) -> io::Result<Self> {
         let (mut head, mut length, mut chunked) = (Vec::new(), None, false);
         loop {
             let start = head.len();
@@ -64,24 +74,24 @@ impl Message {
     }
 
     /// The request line or the status line.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let line = self.head.split(|byte| *byte == b'\r').next();
         String::from_utf8_lossy(line.unwrap_or_default()).into_owned()
     }
 
     /// Whether it is an answer that all went well.
-    pub(super) fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         self.line().contains(" 200 ")
     }
 
     /// Writes the message whole.
-    pub(super) async fn write(&self, to: &mut BufReader<TcpStream>) -> io::Result<()> {
+    pub(crate) async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         to.write_all(&[self.framed_head(), self.body.clone()].concat())
             .await
     }
 
     /// Writes the head and half of the body that it promises.
-    pub(super) async fn write_half(&self, to: &mut BufReader<TcpStream>) -> io::Result<()> {
+    pub(crate) async fn write_half(&self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let half = &self.body[..self.body.len() / 2];
         to.write_all(&[&self.framed_head(), half].concat()).await?;
         to.flush().await
@@ -98,7 +108,7 @@ impl Message {
 }
 
 /// Appends one chunk; false when it was the last.
-async fn chunk(from: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Result<bool> {
+async fn chunk(from: &mut (impl AsyncBufRead + Unpin), body: &mut Vec<u8>) -> io::Result<bool> {
     let mut line = String::new();
     from.read_line(&mut line).await?;
     let size = usize::from_str_radix(line.trim(), 16).unwrap();

@@ -2,7 +2,7 @@
 //! of it, lose or spoil its answer, send it twice, or send it when nobody waits for it any more.
 
 mod bulk;
-mod http;
+pub(super) mod http;
 
 use std::{
     collections::VecDeque,
