@@ -16,11 +16,12 @@ use super::{
     sweep::Sweep,
     table::{CurrentTable, Look},
     tail::{AliasSwitch, Tail},
+    target::Target,
 };
 use crate::{
     change::{Lsn, Version, Windows},
     delivery::{Acknowledger, Delivery, Writer},
-    elasticsearch::{self, Index, Phase, Runs, alias_targets, swap_alias},
+    elasticsearch::{self, Phase, Runs, alias_targets, swap_alias},
     postgres::{self, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
 };
@@ -37,8 +38,7 @@ pub(super) struct Attempt<'a> {
     facts: Facts,
     table: Arc<CurrentTable>,
     elasticsearch: elasticsearch::Server,
-    index: Index,
-    index_uuid: String,
+    target: Target,
     index_was_new: bool,
     writer: Arc<Writer>,
 }
@@ -100,7 +100,7 @@ impl<'a> Attempt<'a> {
         }
         let elasticsearch = job.elasticsearch.ping().await?;
         let look = table.look().await;
-        let (index, index_uuid) = prepare::index(job, &facts, &look, &elasticsearch).await?;
+        let (index, uuid) = prepare::index(job, &facts, &look, &elasticsearch).await?;
         let index_was_new = facts.index.is_none();
         let record = if let Some(record) = record {
             record
@@ -109,10 +109,10 @@ impl<'a> Attempt<'a> {
             failpoint!("run-index-made", Failure::Heals);
             let (writer, _) = runs.take_over().await?;
             failpoint!("run-taken-over", Failure::Heals);
-            let run = prepare::run(job, &facts, &index_uuid, index_was_new);
+            let run = prepare::run(job, &facts, &uuid, index_was_new);
             record.insert(Record::new(writer, run, job.retry))
         };
-        let writer = prepare::writer(job, &elasticsearch, &index_uuid, record, LANES).await?;
+        let writer = prepare::writer(job, &elasticsearch, &uuid, record, LANES).await?;
         // Whatever is stored was given by a commit up to here.
         writer.raise_bound(Version(
             Version::of_commit(facts.server.wal_flush).0 + Windows::MAX_WINDOWS,
@@ -124,8 +124,7 @@ impl<'a> Attempt<'a> {
             facts,
             table,
             elasticsearch,
-            index,
-            index_uuid,
+            target: Target { index, uuid },
             index_was_new,
             writer,
         };
@@ -205,7 +204,7 @@ impl<'a> Attempt<'a> {
         record.store().await?;
         failpoint!("consistent-point-stored", Failure::Heals);
         let meta = prepare::meta(&self.facts, Some(created.consistent_point));
-        self.index.put_meta(&meta).await?;
+        self.target.index.put_meta(&meta).await?;
         let ended = self
             .snapshot(View::Exported(&created.snapshot), record, shutdown)
             .await?;
@@ -235,7 +234,7 @@ impl<'a> Attempt<'a> {
         run.barrier_xmax = Some(xmax);
         run.storage.clone_from(&self.facts.table.storage);
         run.relation_fingerprint.clone_from(&self.facts.fingerprint);
-        run.index_uuid.clone_from(&self.index_uuid);
+        run.index_uuid.clone_from(&self.target.uuid);
         run.index_was_new = self.index_was_new;
         (
             run.n_input_records,
@@ -291,6 +290,7 @@ impl<'a> Attempt<'a> {
             version,
             fetch_rows: self.job.fetch_rows,
             writer: self.writer.clone(),
+            target: &self.target,
             lanes: LANES,
         };
         let ended = snapshot.copy(record, shutdown).await?;
@@ -329,7 +329,7 @@ impl<'a> Attempt<'a> {
         let acknowledger = Acknowledger::<()>::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, LANES);
         let sweep = Sweep {
-            index: &self.index,
+            index: &self.target.index,
             distribution: self.elasticsearch.distribution,
             delivery: &delivery,
             acknowledger: &acknowledger,
@@ -366,8 +366,7 @@ impl<'a> Attempt<'a> {
             publication: names.publication.clone(),
             coverage: watch::Sender::new(record.run.coverage.clone().unwrap_or_default()),
             client: self.job.elasticsearch.clone(),
-            index: self.index,
-            index_uuid: self.index_uuid,
+            target: self.target,
             distribution: self.elasticsearch.distribution,
             writer: self.writer,
             lanes: LANES,
@@ -416,7 +415,7 @@ impl<'a> Attempt<'a> {
         let (client, names) = (&self.job.elasticsearch, &self.job.names);
         let targets = alias_targets(client, &names.alias).await?;
         swap_alias(client, &names.alias, &targets, &names.index).await?;
-        Ok(self.index.refresh().await?)
+        Ok(self.target.index.refresh().await?)
     }
 
     fn endpoint(&self) -> postgres::Endpoint {

@@ -169,9 +169,9 @@ impl Decoder {
                 table = relation.name,
                 "the table's columns differ from those known so far"
             );
-            extend_mapping(&tail.index, &layout, tail.strict_mapping).await?;
+            extend_mapping(&tail.target.index, &layout, tail.strict_mapping).await?;
             tail.table
-                .look_again(&tail.index, tail.strict_mapping)
+                .look_again(&tail.target.index, tail.strict_mapping)
                 .await?;
         }
         self.assembler.learn(relation.clone());

@@ -8,7 +8,6 @@ use super::{
     Failure,
     record::{Record, STORE_INTERVAL},
     tail::{AliasSwitch, Shared, Tail},
-    watch::check_index,
 };
 use crate::{
     change::Lsn,
@@ -85,11 +84,10 @@ impl<'a> Keeper<'a> {
         self.switch_alias(lsn).await
     }
 
-    /// What was acknowledged counts only if the index is still the one that it went into, and still
-    /// keeps what it acknowledges.
+    /// What was acknowledged counts only while the index can be trusted with it.
     async fn check_index(&self) -> Result<(), Failure> {
         let mut attempt = 0;
-        while let Err(failure) = check_index(self.tail).await {
+        while let Err(failure) = self.tail.target.check().await {
             attempt += 1;
             failure
                 .wait(self.record.retry, attempt, "looking at the index")
@@ -103,7 +101,7 @@ impl<'a> Keeper<'a> {
         let Some(switch) = self.switch.take_if(|switch| reached >= switch.at) else {
             return Ok(());
         };
-        let index = self.tail.index.name();
+        let index = self.tail.target.index.name();
         let alias = &self.tail.alias;
         swap_alias(&self.tail.client, alias, &switch.from, index).await?;
         tracing::info!(alias, index, "caught up: the alias points to the index");

@@ -21,6 +21,7 @@ mod submitter;
 mod sweep;
 mod table;
 mod tail;
+mod target;
 mod watch;
 
 pub use failure::Failure;

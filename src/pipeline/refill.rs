@@ -50,7 +50,9 @@ pub(super) async fn refill(tail: &Tail, wanted: &[Wanted]) -> Result<Refilled, F
     let mut look = table.look().await;
     let mut rows = rows::by_keys(table.client(), &look.query, &keys).await?;
     if rows.is_none() {
-        look = table.look_again(&tail.index, tail.strict_mapping).await?;
+        look = table
+            .look_again(&tail.target.index, tail.strict_mapping)
+            .await?;
         rows = rows::by_keys(table.client(), &look.query, &keys).await?;
     }
     let rows = rows.ok_or_else(|| Failure::Heals("the table is being altered".to_owned()))?;

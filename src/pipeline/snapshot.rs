@@ -16,6 +16,7 @@ use super::{
     drain::{Ended, drain, lane_failure, prefer_stop},
     record::{Record, STORE_INTERVAL},
     table::Look,
+    target::Target,
 };
 use crate::{
     change::{Action, Key, Operation, Version},
@@ -44,6 +45,8 @@ pub(super) struct Snapshot<'a> {
     pub fetch_rows: u32,
     /// The way to Elasticsearch.
     pub writer: Arc<Writer>,
+    /// Where they go.
+    pub target: &'a Target,
     /// Requests in flight.
     pub lanes: usize,
 }
@@ -99,8 +102,10 @@ impl Snapshot<'_> {
             (result, _) => result,
         };
         failpoint!("snapshot-drained", Failure::Heals);
-        course.end(record, matches!(result, Ok(Ended::Complete)));
-        if matches!(result, Ok(Ended::Complete)) {
+        let complete = matches!(result, Ok(Ended::Complete));
+        let noted = course.end(record, complete).await;
+        if complete {
+            noted?;
             record.store().await?;
             cursor.close().await?;
         } else {
@@ -183,7 +188,8 @@ impl Snapshot<'_> {
 
 /// How far the snapshot is: in the record, whose counts go on where an earlier process left them,
 /// and before a person's eyes.
-struct Course {
+struct Course<'a> {
+    target: &'a Target,
     /// Rows read by this process.
     read: Arc<AtomicU64>,
     /// Everything up to this key is resolved.
@@ -194,9 +200,10 @@ struct Course {
     shown: u64,
 }
 
-impl Course {
-    fn new(record: &Record, snapshot: &Snapshot<'_>, acknowledger: &Acknowledger<Key>) -> Self {
+impl<'a> Course<'a> {
+    fn new(record: &Record, snapshot: &Snapshot<'a>, acknowledger: &Acknowledger<Key>) -> Self {
         Self {
+            target: snapshot.target,
             read: Arc::default(),
             reached: acknowledger.reached(),
             counted: Books::default(),
@@ -215,20 +222,27 @@ impl Course {
         loop {
             ticks.tick().await;
             self.show();
-            if self.note(record) {
-                failpoint!("snapshot-position-reached");
-                if let Err(failure) = record.store_if_possible().await {
-                    return failure;
+            match self.note(record).await {
+                Ok(true) => {
+                    failpoint!("snapshot-position-reached");
+                    if let Err(failure) = record.store_if_possible().await {
+                        return failure;
+                    }
+                    failpoint!("snapshot-position-stored");
                 }
-                failpoint!("snapshot-position-stored");
+                Ok(false) => {}
+                // The lanes meet the same trouble, and wait.
+                Err(Failure::Heals(trouble)) => tracing::debug!(trouble, "looking at the index"),
+                Err(failure) => return failure,
             }
         }
     }
 
-    fn end(mut self, record: &mut Record, complete: bool) {
+    async fn end(mut self, record: &mut Record, complete: bool) -> Result<bool, Failure> {
         self.show();
-        self.note(record);
+        let noted = self.note(record).await;
         self.progress.finish(complete);
+        noted
     }
 
     fn show(&mut self) {
@@ -237,16 +251,20 @@ impl Course {
         self.shown = read;
     }
 
-    /// Writes the position into the record; true when it has moved.
-    fn note(&mut self, record: &mut Record) -> bool {
+    /// Writes the position into the record, unless the index cannot be trusted with it; true when it
+    /// has moved.
+    async fn note(&mut self, record: &mut Record) -> Result<bool, Failure> {
         let Some(Reached { position, books }) = self.reached.borrow().clone() else {
-            return false;
+            return Ok(false);
         };
+        let key = Some(position.to_string());
+        if record.run.last_synced_item == key {
+            return Ok(false);
+        }
+        self.target.check().await?;
         record.count(books.since(&self.counted));
         self.counted = books;
-        let key = Some(position.to_string());
-        let moved = record.run.last_synced_item != key;
         record.run.last_synced_item = key;
-        moved
+        Ok(true)
     }
 }

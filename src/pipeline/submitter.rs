@@ -88,7 +88,7 @@ impl Shared {
             delivery,
         } = self;
         let sweep = Sweep {
-            index: &tail.index,
+            index: &tail.target.index,
             distribution: tail.distribution,
             delivery,
             acknowledger,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{ahead::Ahead, table::CurrentTable};
+use super::{ahead::Ahead, table::CurrentTable, target::Target};
 use crate::{
     change::{Coverage, Lsn, Operation, Version},
     delivery::{Acknowledger, Delivery, Share, Ticket, Writer},
     document::Layout,
-    elasticsearch::{Client, Distribution, Index},
+    elasticsearch::{Client, Distribution},
     postgres::{Endpoint, Stream},
 };
 
@@ -27,10 +27,8 @@ pub(super) struct Tail {
     pub coverage: watch::Sender<Coverage>,
     /// Elasticsearch.
     pub client: Client,
-    /// The concrete index.
-    pub index: Index,
-    /// Its UUID.
-    pub index_uuid: String,
+    /// The index.
+    pub target: Target,
     /// Which kind of server it is on.
     pub distribution: Distribution,
     /// The way to it.

@@ -13,7 +13,6 @@ use super::{Failure, plan::publishes, prepare::unseen, tail::Tail};
 use crate::{
     elasticsearch::alias_targets,
     postgres::{catalog, coverage},
-    stop::Stop,
 };
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -47,7 +46,7 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     publishes(found.as_ref(), &tail.publication)?;
     covered(tail, look.table.oid).await?;
     let looked = async {
-        check_index(tail).await?;
+        tail.target.check().await?;
         look_at_alias(tail, serving).await
     };
     match looked.await {
@@ -72,42 +71,19 @@ async fn covered(tail: &Tail, table: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the index is the one that the stream goes into, and keeps what it acknowledges.
-///
-/// # Errors
-/// It is not, or cannot be asked.
-pub(super) async fn check_index(tail: &Tail) -> Result<(), Failure> {
-    match tail.index.look().await? {
-        Some(found) if found.uuid == tail.index_uuid => Ok(found.check_writes()?),
-        found => Err(replaced(tail, found.is_some()).into()),
-    }
-}
-
 /// Somebody may serve searches from elsewhere for a while, and the index goes on being written; but
 /// it must not go unnoticed that searches do not see it.
 async fn look_at_alias(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     let targets = alias_targets(&tail.client, &tail.alias).await?;
     let served = *serving;
-    *serving = targets == [tail.index.name()];
+    *serving = targets == [tail.target.index.name()];
     if served && !*serving {
         tracing::warn!(
             alias = tail.alias,
             ?targets,
-            index = tail.index.name(),
+            index = tail.target.index.name(),
             "the alias was moved away: changes still go into the index, and searches do not see them; the next start or reconnection points it back"
         );
     }
     Ok(())
-}
-
-fn replaced(tail: &Tail, other: bool) -> Stop {
-    let state = if other {
-        "another one of the same name, or was restored"
-    } else {
-        "gone"
-    };
-    Stop::IndexReplaced {
-        index: tail.index.name().to_owned(),
-        state: state.to_owned(),
-    }
 }
