@@ -17,7 +17,7 @@ use tokio_postgres::{
 use super::{Error, catalog::quoted};
 use crate::{
     change::{Cell, Key, Relation, Row},
-    value::Type,
+    value::{Type, TypeKind},
 };
 
 /// How the rows of a relation are asked for.
@@ -86,12 +86,17 @@ impl Query {
         format!("{}{conditions} ORDER BY {}", self.select, self.key)
     }
 
-    /// Whether the statement's columns are of the types that the relation has.
+    /// Whether the statement's columns are of the types that the relation has. A domain is announced
+    /// as its base type.
     fn fits(&self, statement: &Statement) -> bool {
-        let columns = self.relation.columns.iter().zip(statement.columns());
-        columns
-            .into_iter()
-            .all(|(known, found)| known.ty.sent_as_text() || known.ty.oid == found.type_().oid())
+        let mut columns = self.relation.columns.iter().zip(statement.columns());
+        columns.all(|(known, found)| {
+            let mut ty = &known.ty;
+            while let TypeKind::Domain(base) = &ty.kind {
+                ty = base;
+            }
+            ty.sent_as_text() || ty.oid == found.type_().oid()
+        })
     }
 
     fn by_keys(&self) -> String {

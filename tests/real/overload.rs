@@ -9,14 +9,14 @@ use std::{
 use elasticsearch::http::Method;
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 
 use crate::{
     snapshot::add_rows,
-    support::{Proxy, Truth, World, assert_equal, compare, in_world},
+    support::{Message, Proxy, Truth, World, assert_equal, compare, in_world},
 };
 
 #[test]
@@ -205,7 +205,7 @@ impl Door {
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                // An end of either side ends the connection.
+                // An end of either side ends the connection, which is what a proxy does.
                 tokio::spawn(serve(client, target.clone(), Arc::clone(&shared)));
             }
         });
@@ -237,13 +237,8 @@ impl Drop for Door {
 
 impl State {
     /// The answer, if it is not passed on.
-    fn refuse(&mut self, head: &str, body_bytes: usize) -> Option<String> {
-        if !head
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .contains("_v1/_bulk")
-        {
+    fn refuse(&mut self, line: &str, body_bytes: usize) -> Option<String> {
+        if !line.contains("_v1/_bulk") {
             return None;
         }
         let answer = match self.rule {
@@ -266,34 +261,23 @@ impl State {
     }
 }
 
-/// Answers one client's requests; what is passed on is the connection's last one.
+/// Passes one client's requests on, one after the other.
 async fn serve(client: TcpStream, target: String, state: Arc<Mutex<State>>) -> std::io::Result<()> {
     let mut client = BufReader::new(client);
+    let mut server = BufReader::new(TcpStream::connect(target).await?);
     loop {
-        let (mut head, mut length) = (String::new(), 0);
-        while !head.ends_with("\r\n\r\n") {
-            let start = head.len();
-            if client.read_line(&mut head).await? == 0 {
-                return Ok(());
-            }
-            if let Some((name, value)) = head[start..].split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        client.read_exact(&mut body).await?;
-        let refused = state.lock().unwrap().refuse(&head, length);
+        let request = Message::read(&mut client, false).await?;
+        let refused = state
+            .lock()
+            .unwrap()
+            .refuse(&request.line(), request.body.len());
         if let Some(answer) = refused {
             client.write_all(answer.as_bytes()).await?;
             continue;
         }
-        let head = head.trim_end().to_owned() + "\r\nconnection: close\r\n\r\n";
-        let mut server = TcpStream::connect(&target).await?;
-        server.write_all(head.as_bytes()).await?;
-        server.write_all(&body).await?;
-        tokio::io::copy(&mut server, &mut client).await?;
-        return client.shutdown().await;
+        request.write(&mut server).await?;
+        let bodyless = request.line().starts_with("HEAD ");
+        let answer = Message::read(&mut server, bodyless).await?;
+        answer.write(&mut client).await?;
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use gate::{Arrival, Door, ElasticsearchGate, PostgresGate};
 pub(crate) use monitor::{AckMonitor, REFUSED};
 pub(crate) use observer::Observer;
 pub(crate) use process::{Invocation, Outcome, SyncEs};
-pub(crate) use proxy::{Fault, Proxy, Refusing};
+pub(crate) use proxy::{Fault, Proxy, Refusing, http::Message};
 pub(crate) use search::Search;
 pub(crate) use servers::{Mode, Server, Servers, in_world_with_cluster, in_world_with_servers};
 pub(crate) use wait::{wait_until, wait_until_within};

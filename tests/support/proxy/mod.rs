@@ -2,7 +2,7 @@
 //! of it, lose or spoil its answer, send it twice, or send it when nobody waits for it any more.
 
 mod bulk;
-pub(super) mod http;
+pub(crate) mod http;
 
 use std::{
     collections::VecDeque,
