@@ -16,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-use elasticsearch::http::Url;
+use elasticsearch::http::{Method, Url};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row, types::ToSql};
 
@@ -91,6 +92,7 @@ impl AckMonitor {
             audit,
             slot: world.slot(),
             index: world.index(),
+            runs: format!("{}-sync-metadata", world.alias()),
             transactions: VecDeque::new(),
             last_commit: 0,
             is_known: false,
@@ -138,6 +140,7 @@ struct Watch {
     audit: String,
     slot: String,
     index: String,
+    runs: String,
     /// Read from the audit slot and not yet confirmed by the program, in commit order.
     transactions: VecDeque<Transaction>,
     /// The latest commit that was read.
@@ -188,7 +191,11 @@ impl Watch {
         self.read().await;
         // Last operation and commit of each key, over all transactions that are now confirmed.
         let mut due: BTreeMap<String, (u64, Last)> = BTreeMap::new();
+        let begins = self.stream_begins().await;
         for transaction in self.take_below(confirmed) {
+            if begins.is_none_or(|begins| transaction.commit < begins) {
+                continue;
+            }
             if transaction.truncates {
                 due.clear();
             }
@@ -222,6 +229,27 @@ impl Watch {
             }
         }
         self.judge_absent(absent).await;
+    }
+
+    /// Where the slot's stream begins, once the slot is known to the run: a slot that had to be made
+    /// anew begins further on, and what committed below comes with its snapshot.
+    async fn stream_begins(&self) -> Option<u64> {
+        let path = format!("/{}/_search", self.runs);
+        let body = json!({ "size": 1, "sort": [{ "number": "desc" }] });
+        self.search
+            .ask(Method::Post, &format!("/{}/_refresh", self.runs), None)
+            .await;
+        let (status, answer) = self.search.ask(Method::Post, &path, Some(body)).await;
+        if status == 404 {
+            return Some(0);
+        }
+        let run = &answer["hits"]["hits"][0]["_source"];
+        if run["phase"] == "preparing" {
+            return None;
+        }
+        let (high, low) = run["consistent_point"].as_str()?.split_once('/')?;
+        let part = |part| u64::from_str_radix(part, 16).unwrap();
+        Some(part(high) << 32 | part(low))
     }
 
     /// A written key may be absent only if it was deleted since, which the audit slot then tells; that
