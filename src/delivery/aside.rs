@@ -153,6 +153,14 @@ impl Aside {
         Some(Stop::TooManyRefused { found, key, reason })
     }
 
+    /// Clears the dead letters that are older than this version: the table was emptied, or read whole,
+    /// and what was refused before is of no row any more.
+    pub async fn clear_older(&self, version: Version) {
+        let older = self.refusals().older_than(version);
+        let gone = older.into_iter().map(|key| (key, version));
+        self.clear(gone.collect()).await;
+    }
+
     /// Clears the dead letters of keys whose document is good again. One that cannot be cleared now
     /// stays until the key's next change, or until a person purges it.
     pub(super) async fn clear(&self, mended: Vec<(Key, Version)>) {

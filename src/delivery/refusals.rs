@@ -67,6 +67,13 @@ impl Refusals {
             .is_some_and(|letter| *letter < operation.version)
     }
 
+    /// The keys whose letter is older than this version.
+    pub(super) fn older_than(&self, version: Version) -> Vec<Key> {
+        let letters = self.letters.iter();
+        let older = letters.filter(|(_, letter)| **letter < version);
+        older.map(|(key, _)| key.clone()).collect()
+    }
+
     /// So many documents were taken.
     pub(super) fn taken(&mut self, documents: usize) {
         self.run.taken(documents);

@@ -339,6 +339,7 @@ impl<'a> Attempt<'a> {
         let swept = sweep.older_than(version).await;
         drain(&delivery, &mut lanes, true).await?;
         let swept = swept?;
+        self.writer.aside().clear_older(version).await;
         if swept > 0 {
             tracing::info!(
                 documents = swept,

@@ -97,6 +97,7 @@ impl Shared {
         };
         let swept = sweep.older_than(version).await?;
         failpoint!("truncate-swept", Failure::Heals);
+        tail.writer.aside().clear_older(version).await;
         tracing::info!(documents = swept, "the table was truncated");
         acknowledger.resolve(Fate::Delivered, [ticket]);
         Ok(())

@@ -89,6 +89,33 @@ fn a_refused_document_does_not_hold_up_the_stream_and_arrives_once_it_is_mended(
     });
 }
 
+#[test]
+fn a_dead_letter_goes_with_its_row_when_the_table_is_truncated_or_read_again_without_it() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let run = with_a_mapping(world, &["run"]).await;
+        let mut program = run.start();
+        world.caught_up(&mut program).await;
+        world.execute(POISON).await;
+        world.caught_up(&mut program).await;
+        assert!(!world.dead_letters().await.is_empty());
+        world.execute("TRUNCATE integrated_records").await;
+        add_rows(world, 5).await;
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert!(world.dead_letters().await.is_empty(), "after the TRUNCATE");
+
+        world.execute(POISON).await;
+        world.caught_up(&mut program).await;
+        program.stop().await;
+        world.execute("DELETE FROM integrated_records").await;
+        add_rows(world, 5).await;
+        let once = with_a_mapping(world, &["run", "--snapshot-only"]).await;
+        once.output().await.succeeded();
+        assert!(world.dead_letters().await.is_empty(), "after another run");
+    });
+}
+
 async fn add_rows_named(world: &World, name: &str) {
     world
         .execute(&format!(
