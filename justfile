@@ -20,6 +20,15 @@ unit *arguments:
 test *arguments:
     scripts/test {{ arguments }}
 
+# Storms of faults for so many minutes, seed after seed; a line each in the report
+storms minutes="10" report="storms.jsonl":
+    SYNC_ES_TEST_MINUTES={{ minutes }} SYNC_ES_TEST_REPORT={{ absolute_path(report) }} \
+        scripts/test --test faults storms -- --nocapture
+
+# Do the tests notice a broken program? Half an hour
+mutations *names:
+    scripts/mutations {{ names }}
+
 # The main job on real servers, to watch
 demo *arguments:
     scripts/demo {{ arguments }}
