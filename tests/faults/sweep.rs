@@ -13,9 +13,11 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::{
     points::{Change, Fault, Point, Reached, reached},
     stage::{Stage, crash_at, crashed, fault_at, hits},
-    support::{SyncEs, in_world, wait_until_within},
+    support::{SyncEs, in_world_with_servers, wait_until_within},
 };
 
+/// Elements of an embedding: few, as it is of no concern here.
+const DIMENSIONS: usize = 8;
 /// How long it may take until all points are reached.
 const DEADLINE: Duration = Duration::from_mins(3);
 
@@ -33,7 +35,7 @@ fn each_round(test: &impl AsyncFn(&mut Stage<'_>, &mut StdRng)) {
         rounds.parse().expect("SYNC_ES_TEST_ROUNDS is a number")
     });
     for _ in 0..rounds {
-        in_world(async |world| {
+        in_world_with_servers(DIMENSIONS, async |world, _| {
             let mut stage = Stage::set(world).await;
             let mut random = StdRng::seed_from_u64(stage.seed());
             test(&mut stage, &mut random).await;
@@ -153,7 +155,7 @@ fn an_error_at_every_point_heals() {
 /// mapping as well, for the stream then tells nothing new.
 #[test]
 fn a_column_added_while_the_mapping_gets_another_is_in_the_mapping_too() {
-    in_world(async |world| {
+    in_world_with_servers(DIMENSIONS, async |world, _| {
         let mut stage = Stage::set(world).await;
         stage.rest().await;
         let mut program = stage
@@ -223,7 +225,7 @@ async fn with_all(stage: &mut Stage<'_>, points: &[(Point, u32, String)]) {
 
 #[test]
 fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
-    in_world(async |world| {
+    in_world_with_servers(DIMENSIONS, async |world, _| {
         let mut stage = Stage::set(world).await;
         let mut random = StdRng::seed_from_u64(stage.seed());
         stage.rest().await;
