@@ -10,6 +10,9 @@ use crate::support::{
 
 /// Kills in each of the two phases.
 const KILLS: usize = 10;
+/// Documents of a request: few, so that a snapshot through a slow proxy takes much longer than a look
+/// at how far it is, on a loaded machine too.
+const FEW: usize = 20;
 
 #[test]
 fn twenty_kills_in_snapshot_and_tail_lose_nothing() {
@@ -22,6 +25,7 @@ fn twenty_kills_in_snapshot_and_tail_lose_nothing() {
         // Slow, so that each kill finds requests on the way, which then never arrive.
         let proxy = Proxy::slow(world, Duration::from_millis(400)).await;
         let run = world.sync_es(&["run"]).through(&proxy);
+        let run = run.env("ES_CLIENT_BATCH_SIZE", FEW);
         let mut random = StdRng::seed_from_u64(workload.seed);
         for number in 1..=KILLS {
             let documents = number as u64 * 3_000 / (KILLS as u64 + 1);
@@ -75,6 +79,7 @@ fn a_killed_snapshot_goes_on_where_it_stood() {
         let rows = 9_000;
         let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
         let resumed = world.sync_es(&["run"]).through(&proxy);
+        let resumed = resumed.env("ES_CLIENT_BATCH_SIZE", FEW * 2);
         // Three quarters of the rows are in by the last kill; reading from the start each time would
         // write 1/4 + 2/4 + 3/4 + 1 of them.
         for quarter in 1..4 {
@@ -190,6 +195,7 @@ fn a_resume_skips_no_key_whatever_the_collation_of_the_key() {
             workload.fill(world).await;
             let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
             let run = world.sync_es(&["run"]).through(&proxy);
+            let run = run.env("ES_CLIENT_BATCH_SIZE", FEW);
             for documents in [700, 1_300] {
                 kill_in_snapshot(world, &run, documents).await;
             }
