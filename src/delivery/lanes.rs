@@ -5,11 +5,9 @@
 //! retried before a later one is sent. A later operation that meets an earlier one of its key in
 //! the batch takes its place, and answers for it. Pure.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-};
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
+
+use foldhash::fast::FixedState;
 
 use super::Ticket;
 use crate::{
@@ -50,7 +48,7 @@ pub fn wire_bytes(operation: &Operation) -> usize {
 /// The lane of a key, the same in every process.
 #[must_use]
 pub(super) fn lane(key: &Key, lanes: usize) -> usize {
-    let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(key);
+    let hash = FixedState::default().hash_one(key);
     usize::try_from(hash % lanes as u64).unwrap_or_default()
 }
 
@@ -58,7 +56,9 @@ pub(super) fn lane(key: &Key, lanes: usize) -> usize {
 #[derive(Debug, Default)]
 pub struct Batch {
     writes: Vec<Write>,
-    places: HashMap<Key, usize>,
+    /// Hashed without a secret: keys that were made to collide cost a comparison with each other one
+    /// in a batch, not more.
+    places: HashMap<Key, usize, FixedState>,
     superseded: Vec<Write>,
     bytes: usize,
 }

@@ -17,7 +17,7 @@ use crate::stop::Stop;
 const BYTES_IN_FLIGHT_MAX: u32 = 16 << 20;
 /// What an operation takes beside its wire bytes, roughly.
 const OVERHEAD_BYTES: usize = 512;
-/// Operations waiting in a lane, at most; the byte bound is nearly always the nearer one.
+/// Parcels waiting in a lane, at most; the byte bound is nearly always the nearer one.
 const LANE_LENGTH: usize = 8_192;
 
 /// Room for so many wire bytes of operations. Who submits operations that come on top of those
@@ -40,22 +40,25 @@ impl Budget {
         }
     }
 
-    /// Waits until there is room for an operation of this size. One that is larger than all the
+    /// Waits until there is room for so many operations of so many bytes together. More than all the
     /// room gets all of it, alone.
-    pub async fn admit(&self, wire_bytes: usize) -> Share {
-        let bytes = u32::try_from(wire_bytes.saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX);
-        let bytes = bytes.min(self.bytes_max);
+    pub async fn admit(&self, operations: usize, wire_bytes: usize) -> Share {
+        let bytes = operations
+            .saturating_mul(OVERHEAD_BYTES)
+            .saturating_add(wire_bytes);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max);
         // Acquiring fails only on a closed semaphore, and this one is never closed.
+        let permit = self.room.clone().acquire_many_owned(bytes).await.ok();
         Share {
-            _permit: self.room.clone().acquire_many_owned(bytes).await.ok(),
+            _permit: permit.map(Arc::new),
         }
     }
 }
 
-/// A share of the memory in flight; given back when dropped.
-#[derive(Debug)]
+/// A share of the memory in flight; given back when its last clone is dropped.
+#[derive(Debug, Clone)]
 pub struct Share {
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// An [`Acknowledgement`] that the lanes resolve in and others watch.
@@ -121,7 +124,7 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
 /// The way into the lanes.
 #[derive(Debug)]
 pub struct Delivery {
-    lanes: Vec<mpsc::Sender<Write>>,
+    lanes: Vec<mpsc::Sender<Vec<Write>>>,
     budget: Budget,
     in_flight: Arc<watch::Sender<u64>>,
 }
@@ -159,19 +162,33 @@ impl Delivery {
         )
     }
 
-    /// Waits until there is room for an operation from the source.
-    pub async fn admit(&self, wire_bytes: usize) -> Share {
-        self.budget.admit(wire_bytes).await
+    /// Waits until there is room for so many operations from the source, of so many bytes together.
+    pub async fn admit(&self, operations: usize, wire_bytes: usize) -> Share {
+        self.budget.admit(operations, wire_bytes).await
     }
 
-    /// Hands an operation to its lane. Operations of one key must come in their order.
+    /// Hands operations to their lanes. Operations of one key must come in their order.
+    ///
+    /// Many at a time cost a fraction of what they cost one by one: what is shared between tasks is
+    /// touched once a lane.
     ///
     /// # Errors
-    /// The lane has ended; why is the result of its task.
-    pub async fn submit(&self, write: Write) -> Result<(), LaneEnded> {
-        self.in_flight.send_modify(|count| *count += 1);
-        let lane = lane(&write.operation.key, self.lanes.len());
-        self.lanes[lane].send(write).await.map_err(|_| LaneEnded)
+    /// A lane has ended; why is the result of its task.
+    pub async fn submit(&self, writes: Vec<Write>) -> Result<(), LaneEnded> {
+        self.in_flight
+            .send_modify(|count| *count += writes.len() as u64);
+        let lanes = self.lanes.len();
+        let size = writes.len().div_ceil(lanes);
+        let mut parcels: Vec<Vec<Write>> = (0..lanes).map(|_| Vec::with_capacity(size)).collect();
+        for write in writes {
+            parcels[lane(&write.operation.key, lanes)].push(write);
+        }
+        for (lane, parcel) in self.lanes.iter().zip(parcels) {
+            if !parcel.is_empty() {
+                lane.send(parcel).await.map_err(|_| LaneEnded)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until everything that was submitted is resolved.
@@ -188,20 +205,23 @@ impl Delivery {
 pub struct LaneEnded;
 
 async fn run_lane<P: Clone + Send + Sync + 'static>(
-    mut receiver: mpsc::Receiver<Write>,
+    receiver: mpsc::Receiver<Vec<Write>>,
     writer: Arc<Writer>,
     acknowledger: Arc<Acknowledger<P>>,
     in_flight: Arc<watch::Sender<u64>>,
 ) -> Result<(), Stop> {
+    let mut waiting = Waiting {
+        receiver,
+        parcel: Vec::new().into_iter(),
+    };
     // No timer: a request goes out as soon as the lane is free, with what has come meanwhile.
-    while let Some(first) = receiver.recv().await {
+    while let Some(first) = waiting.next().await {
         let mut batch = Batch::default();
         batch.add(first);
-        while !writer.is_full(&batch) {
-            match receiver.try_recv() {
-                Ok(write) => batch.add(write),
-                Err(_) => break,
-            }
+        while !writer.is_full(&batch)
+            && let Some(write) = waiting.next_at_once()
+        {
+            batch.add(write);
         }
         let resolve = |fate, tickets: Vec<Ticket>| {
             let count = tickets.len() as u64;
@@ -212,4 +232,32 @@ async fn run_lane<P: Clone + Send + Sync + 'static>(
         writer.deliver(batch, resolve).await?;
     }
     Ok(())
+}
+
+/// The operations that wait in a lane.
+struct Waiting {
+    receiver: mpsc::Receiver<Vec<Write>>,
+    parcel: std::vec::IntoIter<Write>,
+}
+
+impl Waiting {
+    /// The next one, which is waited for; `None` once nobody can submit any more.
+    async fn next(&mut self) -> Option<Write> {
+        loop {
+            if let Some(write) = self.parcel.next() {
+                return Some(write);
+            }
+            self.parcel = self.receiver.recv().await?.into_iter();
+        }
+    }
+
+    /// The next one if it is there.
+    fn next_at_once(&mut self) -> Option<Write> {
+        loop {
+            if let Some(write) = self.parcel.next() {
+                return Some(write);
+            }
+            self.parcel = self.receiver.try_recv().ok()?.into_iter();
+        }
+    }
 }

@@ -146,7 +146,7 @@ impl Decoder {
             .add(ticket, operations.len() as u64);
         for operation in operations {
             let layout = self.layout(&operation)?;
-            let share = self.shared.delivery.admit(wire_bytes(&operation)).await;
+            let share = self.shared.delivery.admit(1, wire_bytes(&operation)).await;
             self.send(Item::Write {
                 operation,
                 layout,

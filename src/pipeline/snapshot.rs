@@ -1,6 +1,7 @@
 //! The snapshot loop: rows in key order → operations at V0 → delivery → last acknowledged key.
 
 use std::{
+    mem,
     pin::pin,
     sync::{
         Arc,
@@ -19,8 +20,8 @@ use super::{
     target::Target,
 };
 use crate::{
-    change::{Action, Key, Operation, Version},
-    delivery::{Acknowledger, Books, Delivery, Reached, Write, Writer, wire_bytes},
+    change::{Action, Key, Operation, Row, Version},
+    delivery::{Acknowledger, Books, Delivery, Reached, Write, Writer},
     observe::progress::Progress,
     postgres::{
         catalog,
@@ -28,8 +29,9 @@ use crate::{
     },
 };
 
-/// Rows that are acknowledged together: what a kill repeats, at most, beside what is in flight.
-const PAGE_ROWS: u64 = 500;
+/// Rows of a page, at most, and their bytes on the wire: what a kill repeats beside what is in flight.
+const PAGE_ROWS: usize = 500;
+const PAGE_BYTES: usize = 256 << 10;
 
 /// What the snapshot works with.
 pub(super) struct Snapshot<'a> {
@@ -142,47 +144,69 @@ impl Snapshot<'_> {
         acknowledger: &Arc<Acknowledger<Key>>,
         read: &AtomicU64,
     ) -> Result<(), Failure> {
-        let mut page = None;
-        let mut last = None;
         loop {
             let mut fetched = pin!(cursor.fetch().await?);
+            let mut page = Page::default();
             let mut any = false;
             while let Some(row) = fetched.try_next().await? {
                 any = true;
-                let key = self.look.key(&row)?;
-                let operation = Operation {
-                    key: key.clone(),
-                    version: self.version,
-                    action: Action::Index(row),
-                };
-                let share = delivery.admit(wire_bytes(&operation)).await;
-                let ticket = *page.get_or_insert_with(|| acknowledger.begin());
-                acknowledger.add(ticket, 1);
-                delivery
-                    .submit(Write {
-                        operation,
-                        layout: self.look.layout.clone(),
-                        ticket,
-                        share,
-                    })
-                    .await?;
-                let rows = read.fetch_add(1, Ordering::Relaxed) + 1;
-                if rows.is_multiple_of(PAGE_ROWS) {
-                    acknowledger.seal(ticket, key);
-                    page = None;
-                    failpoint!("page-handed-over", Failure::Heals);
-                } else {
-                    last = Some(key);
+                page.bytes += row.bytes.len();
+                page.rows.push((self.look.key(&row)?, row));
+                if page.is_full() {
+                    read.fetch_add(page.rows.len() as u64, Ordering::Relaxed);
+                    self.hand_over(mem::take(&mut page), delivery, acknowledger)
+                        .await?;
                 }
             }
             if !any {
-                break;
+                return Ok(());
             }
+            read.fetch_add(page.rows.len() as u64, Ordering::Relaxed);
+            self.hand_over(page, delivery, acknowledger).await?;
         }
-        if let (Some(ticket), Some(key)) = (page, last) {
-            acknowledger.seal(ticket, key);
-        }
+    }
+
+    async fn hand_over(
+        &self,
+        page: Page,
+        delivery: &Delivery,
+        acknowledger: &Arc<Acknowledger<Key>>,
+    ) -> Result<(), Failure> {
+        let Some((last, _)) = page.rows.last() else {
+            return Ok(());
+        };
+        let last = last.clone();
+        let share = delivery.admit(page.rows.len(), page.bytes).await;
+        let ticket = acknowledger.begin();
+        acknowledger.add(ticket, page.rows.len() as u64);
+        let writes = page.rows.into_iter().map(|(key, row)| Write {
+            operation: Operation {
+                key,
+                version: self.version,
+                action: Action::Index(row),
+            },
+            layout: self.look.layout.clone(),
+            ticket,
+            share: share.clone(),
+        });
+        delivery.submit(writes.collect()).await?;
+        acknowledger.seal(ticket, last);
+        failpoint!("page-handed-over", Failure::Heals);
         Ok(())
+    }
+}
+
+/// Rows that are handed over and acknowledged together.
+#[derive(Default)]
+struct Page {
+    rows: Vec<(Key, Row)>,
+    /// Their bytes on the wire.
+    bytes: usize,
+}
+
+impl Page {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= PAGE_ROWS || self.bytes >= PAGE_BYTES
     }
 }
 

@@ -61,7 +61,7 @@ impl Shared {
                             share,
                         };
                         let write = renewed(write, refilled.as_ref(), &budget).await;
-                        self.delivery.submit(write).await?;
+                        self.delivery.submit(vec![write]).await?;
                     }
                     Item::Truncate {
                         version,
@@ -123,7 +123,7 @@ async fn renewed(mut write: Write, refilled: Option<&Refilled>, budget: &Budget)
     };
     write.layout = refilled.layout.clone();
     if let Some(row) = refilled.rows.get(&write.operation.key) {
-        write.share = budget.admit(row.bytes.len()).await;
+        write.share = budget.admit(1, row.bytes.len()).await;
         write.operation.action = Action::Index(row.clone());
     } else {
         write.operation.action = Action::Delete;

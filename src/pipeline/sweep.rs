@@ -49,23 +49,20 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
         while let Some(page) = documents.next().await? {
             self.acknowledger.add(self.ticket, page.len() as u64);
             swept += page.len() as u64;
-            for (key, _) in page {
-                let share = budget.admit(key.as_str().len()).await;
-                let operation = Operation {
+            let bytes = page.iter().map(|(key, _)| key.as_str().len()).sum();
+            let share = budget.admit(page.len(), bytes).await;
+            let deletes = page.into_iter().map(|(key, _)| Write {
+                operation: Operation {
                     key,
                     version,
                     action: Action::Delete,
-                };
-                self.delivery
-                    .submit(Write {
-                        operation,
-                        layout: self.layout.clone(),
-                        ticket: self.ticket,
-                        share,
-                    })
-                    .await?;
-                failpoint!("sweep-under-way", Failure::Heals);
-            }
+                },
+                layout: self.layout.clone(),
+                ticket: self.ticket,
+                share: share.clone(),
+            });
+            self.delivery.submit(deletes.collect()).await?;
+            failpoint!("sweep-under-way", Failure::Heals);
         }
         Ok(swept)
     }

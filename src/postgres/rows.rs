@@ -267,6 +267,8 @@ pub async fn sample(client: &Client, query: &Query, limit: u32) -> Result<Vec<Ro
 struct Packer {
     relation: Arc<Relation>,
     chunk: BytesMut,
+    /// Bytes of the last row: the next one is likely to take as many.
+    expected: usize,
 }
 
 impl Packer {
@@ -276,24 +278,21 @@ impl Packer {
         Self {
             relation,
             chunk: BytesMut::new(),
+            expected: 0,
         }
     }
 
     fn pack(&mut self, row: &tokio_postgres::Row) -> Row {
-        let raw = |column: usize| {
-            row.try_get::<_, Option<Raw<'_>>>(column)
-                .ok()
-                .flatten()
-                .map(|Raw(bytes)| bytes)
-        };
-        let size: usize = (0..row.len()).filter_map(raw).map(<[u8]>::len).sum();
-        if self.chunk.capacity() < size {
-            self.chunk = BytesMut::with_capacity(size.max(Self::CHUNK_BYTES));
+        if self.chunk.capacity() < self.expected {
+            self.chunk = BytesMut::with_capacity(self.expected.max(Self::CHUNK_BYTES));
         }
-        let cells = (0..row.len())
-            .map(|column| self.cell(column, raw(column)))
-            .collect();
+        let cells = (0..row.len()).map(|column| {
+            let raw = row.try_get::<_, Option<Raw<'_>>>(column).ok().flatten();
+            self.cell(column, raw.map(|Raw(bytes)| bytes))
+        });
+        let cells = cells.collect();
         let bytes: Bytes = self.chunk.split().freeze();
+        self.expected = bytes.len();
         Row {
             relation: self.relation.clone(),
             bytes,

@@ -192,12 +192,13 @@ pub(super) struct DocumentArguments {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Delivery")]
 pub(super) struct DeliveryArguments {
-    /// Documents per bulk request
+    /// Documents per bulk request, at most: those that wait, up to 2 MiB of rows and to what
+    /// Elasticsearch takes at present
     #[arg(
         long,
         env = "ES_CLIENT_BATCH_SIZE",
         value_name = "N",
-        default_value = "100",
+        default_value = "500",
         value_parser = whole(1..=100_000)
     )]
     pub(super) es_client_batch_size: u32,

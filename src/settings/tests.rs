@@ -53,7 +53,7 @@ fn defaults_are_those_that_today_s_users_have() {
     assert_eq!(
         settings.delivery,
         Delivery {
-            batch_documents: 100,
+            batch_documents: 500,
             stop_at_refusal: false,
             dead_letter_limit: 10_000,
             retries_max: 10,

@@ -93,24 +93,24 @@ fn elasticsearch_number_of_shards_is_the_new_indexs_and_1_if_not_set() {
 }
 
 #[test]
-fn es_client_batch_size_is_the_documents_of_a_bulk_request_and_100_if_not_set() {
+fn es_client_batch_size_is_the_documents_of_a_bulk_request_and_500_if_not_set() {
     in_world(async |world| {
-        add_rows(world, 2_000).await;
+        add_rows(world, 10_000).await;
         let proxy = Proxy::start(world).await;
         let run = world.sync_es(ONE_SHOT).through(&proxy);
         run.clone()
-            .env("ES_CLIENT_BATCH_SIZE", 10)
+            .env("ES_CLIENT_BATCH_SIZE", 100)
             .output()
             .await
             .succeeded();
         let small = proxy.documents();
-        assert_eq!(small.iter().max(), Some(&10), "{small:?}");
+        assert_eq!(small.iter().max(), Some(&100), "{small:?}");
         world
             .execute("SELECT pg_logical_emit_message(true, 'next', 'a higher LSN')")
             .await;
         run.output().await.succeeded();
         let both = proxy.documents();
-        assert_eq!(both.iter().max(), Some(&100), "{both:?}");
+        assert_eq!(both.iter().max(), Some(&500), "{both:?}");
     });
 }
 
