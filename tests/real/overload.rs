@@ -28,6 +28,7 @@ fn an_overload_makes_requests_smaller_until_full_ones_are_taken_again() {
         let run = world
             .sync_es(&["run", "--snapshot-only"])
             .through(&proxy)
+            .env("ES_CLIENT_BATCH_SIZE", 100)
             .env("ES_RETRY_BACKOFF_SECONDS", 0.05)
             .env("ES_RETRY_MAX_BACKOFF_SECONDS", 0.1);
         run.output().await.succeeded();
