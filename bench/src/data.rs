@@ -1,0 +1,155 @@
+//! The tables: rows of the example generator (`examples/organizations`), one database for each kind and
+//! number of them, made once and kept in the server. Whoever writes works in a copy of it.
+
+use std::{fmt, pin::pin, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+
+use crate::Bench;
+
+/// What a row has beside its 23 other columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No embedding: about 700 bytes.
+    Narrow,
+    /// An embedding of 256 floats: 1.8 kB, stored in the row.
+    Floats256,
+    /// An embedding of 1,024 floats: out of line.
+    Floats1024,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Narrow, Self::Floats256, Self::Floats1024];
+
+    /// Elements of the index's vector field; there is one even where rows have none.
+    pub fn dimensions(self) -> u32 {
+        match self {
+            Self::Narrow | Self::Floats256 => 256,
+            Self::Floats1024 => 1024,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Narrow => "narrow",
+            Self::Floats256 => "256 floats",
+            Self::Floats1024 => "1,024 floats",
+        })
+    }
+}
+
+/// The table's name, in each database.
+pub const TABLE: &str = "integrated_records";
+/// Where the embedding stands among the table's columns.
+const EMBEDDING: usize = 21;
+/// Bytes that are sent to COPY at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Gives the database with so many rows of that kind, with table and publication, vacuumed; makes it
+/// unless the server has it already. Not to be written to: see [`crate::postgres::Postgres::copy_database`].
+///
+/// # Errors
+/// It cannot be made.
+pub async fn database(bench: &Bench, kind: Kind, rows: u64) -> Result<String> {
+    let name = match kind {
+        Kind::Narrow => format!("bench_data_narrow_{rows}"),
+        Kind::Floats256 | Kind::Floats1024 => format!("bench_data_{}_{rows}", kind.dimensions()),
+    };
+    let admin = bench.postgres.admin().await?;
+    let complete = admin
+        .query_opt(
+            "SELECT FROM pg_database WHERE datname = $1 AND shobj_description(oid, 'pg_database') = 'complete'",
+            &[&name],
+        )
+        .await?;
+    if complete.is_some() {
+        return Ok(name);
+    }
+    eprintln!("bench: making {rows} rows, {kind}");
+    bench.postgres.drop_database(&name).await?;
+    admin
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .await?;
+    fill(bench, &name, kind, rows)
+        .await
+        .with_context(|| format!("making {rows} rows, {kind}"))?;
+    admin
+        .batch_execute(&format!(
+            "COMMENT ON DATABASE {name} IS 'complete'; CHECKPOINT"
+        ))
+        .await?;
+    Ok(name)
+}
+
+async fn fill(bench: &Bench, database: &str, kind: Kind, rows: u64) -> Result<()> {
+    let client = bench.postgres.connect(database).await?;
+    client
+        .batch_execute(include_str!("../../sql/01-table.sql"))
+        .await?;
+    client
+        .batch_execute(include_str!("../../sql/02-publication.sql"))
+        .await?;
+    // An embedding that is thrown away need not be long.
+    let dimensions = if kind == Kind::Narrow {
+        1
+    } else {
+        kind.dimensions()
+    };
+    let mut generator = Command::new(&bench.programs.organizations)
+        .args([
+            "--rows",
+            &rows.to_string(),
+            "--dimensions",
+            &dimensions.to_string(),
+        ])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting the generator of rows")?;
+    let output = generator.stdout.take().context("no output")?;
+    let mut lines = BufReader::with_capacity(CHUNK_BYTES, output);
+    let mut copy = pin!(
+        client
+            .copy_in::<_, Bytes>(&format!("COPY {TABLE} FROM STDIN"))
+            .await?
+    );
+    let mut chunk = BytesMut::with_capacity(2 * CHUNK_BYTES);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).await? > 0 {
+        append(&line, kind, &mut chunk);
+        line.clear();
+        if chunk.len() >= CHUNK_BYTES {
+            copy.send(chunk.split().freeze()).await?;
+        }
+    }
+    copy.send(chunk.freeze()).await?;
+    ensure!(copy.finish().await? == rows, "not all rows were copied");
+    ensure!(generator.wait().await?.success(), "the generator failed");
+    client
+        .batch_execute(&format!("VACUUM (ANALYZE, FREEZE) {TABLE}"))
+        .await?;
+    Ok(())
+}
+
+/// A line of COPY text, with NULL for the embedding where rows have none. Fields never hold a tab.
+fn append(line: &[u8], kind: Kind, chunk: &mut BytesMut) {
+    if kind != Kind::Narrow {
+        chunk.extend_from_slice(line);
+        return;
+    }
+    for (column, field) in line.split(|byte| *byte == b'\t').enumerate() {
+        if column > 0 {
+            chunk.extend_from_slice(b"\t");
+        }
+        chunk.extend_from_slice(if column == EMBEDDING { b"\\N" } else { field });
+    }
+}
