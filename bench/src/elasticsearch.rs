@@ -120,11 +120,11 @@ impl Elasticsearch {
         counted["count"].as_u64().context("no count")
     }
 
-    /// Makes the index `copy` with the settings and the mapping of `index`, without documents.
+    /// Settings and mapping of an index, as [`Self::create`] takes them.
     ///
     /// # Errors
-    /// A request failed.
-    pub async fn create_like(&self, index: &str, copy: &str) -> Result<()> {
+    /// There is no such index.
+    pub async fn shape(&self, index: &str) -> Result<Value> {
         let found = self
             .request(Method::GET, &format!("/{index}?flat_settings=true"), None)
             .await?;
@@ -143,9 +143,38 @@ impl Elasticsearch {
             ];
             !own.iter().any(|own| name.starts_with(own))
         });
-        let body = json!({"settings": settings, "mappings": found["mappings"]});
-        self.request(Method::PUT, &format!("/{copy}"), Some(body))
+        Ok(json!({"settings": settings, "mappings": found["mappings"]}))
+    }
+
+    /// Makes an index of this shape.
+    ///
+    /// # Errors
+    /// There is one of that name, or the request failed.
+    pub async fn create(&self, index: &str, shape: &Value) -> Result<()> {
+        self.request(Method::PUT, &format!("/{index}"), Some(shape.clone()))
             .await?;
+        Ok(())
+    }
+
+    /// Makes the index `copy` with the settings and the mapping of `index`, without documents.
+    ///
+    /// # Errors
+    /// A request failed.
+    pub async fn create_like(&self, index: &str, copy: &str) -> Result<()> {
+        self.create(copy, &self.shape(index).await?).await
+    }
+
+    /// Deletes an index, if there is one.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn delete(&self, index: &str) -> Result<()> {
+        self.request(
+            Method::DELETE,
+            &format!("/{index}?ignore_unavailable=true"),
+            None,
+        )
+        .await?;
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! `sync-es` as the measurements run it: the defaults, but for what a figure is about.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+
+use serde_json::Value;
 
 use crate::{
     Bench,
     data::Kind,
-    process::{Running, Settings},
+    process::{Running, Settings, Usage},
 };
 
 /// The alias, and how the names of all that `sync-es` makes in Elasticsearch begin.
@@ -44,4 +46,37 @@ pub fn start(
     };
     let log = bench.work.join(format!("{name}.log"));
     Running::start(&bench.programs.sync_es, arguments, settings, &log)
+}
+
+/// A snapshot from its start to its end, into an Elasticsearch without anything of ours; `expected` is
+/// the number of rows.
+///
+/// # Errors
+/// It failed, or its log does not say that it is complete with all rows.
+pub async fn snapshot(
+    bench: &Bench,
+    settings: &Settings,
+    expected: u64,
+    name: &str,
+) -> Result<Usage> {
+    bench.elasticsearch.clean(ALIAS).await?;
+    let usage = start(bench, settings, true, name)?
+        .wait()
+        .await?
+        .success()?;
+    let line = logged(&usage.log, "the snapshot is complete")?;
+    ensure!(line["rows"] == expected, "not all rows were read: {line}");
+    Ok(usage)
+}
+
+/// The last line with that message in a log of JSON lines.
+///
+/// # Errors
+/// There is none.
+pub fn logged(log: &str, message: &str) -> Result<Value> {
+    log.lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["message"] == message)
+        .with_context(|| format!("the log does not say: {message}"))
 }

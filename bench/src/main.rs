@@ -11,25 +11,44 @@ mod operations;
 mod postgres;
 mod process;
 mod report;
+mod replay;
 mod sink;
 
 mod changes;
 mod follower;
+mod cursor;
 mod kills;
 mod latency;
+mod snapshot;
+mod snapshot_sink;
 mod stream;
 mod toast;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::{elasticsearch::Elasticsearch, postgres::Postgres, process::Programs, report::Report};
 
 /// Measures sync-es; see scripts/bench.
 #[derive(Debug, Parser)]
 #[command(name = "sync-es-bench")]
+enum Command {
+    /// Measures figures and prints them
+    Measure(Arguments),
+    /// Reads the table and throws it away: what `measure` starts to see what a client has to use
+    Read {
+        /// How
+        #[arg(value_enum)]
+        way: cursor::Way,
+        /// The database
+        #[arg(long, env = "POSTGRES_URL", hide_env_values = true, value_name = "URL")]
+        postgres_url: String,
+    },
+}
+
+#[derive(Debug, Args)]
 struct Arguments {
     /// How many rows
     #[arg(long, value_enum, default_value = "small")]
@@ -86,6 +105,8 @@ impl Size {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Figure {
+    Snapshot,
+    SnapshotSink,
     Stream,
     Toast,
     Latency,
@@ -109,9 +130,21 @@ pub struct Bench {
     pub rounds: u32,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::Measure(arguments) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(run(arguments)),
+        // One thread, as cheap as it gets.
+        Command::Read { way, postgres_url } => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(cursor::read(way, &postgres_url)),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
     let bench = Bench {
         postgres: Postgres::new(&arguments.postgres_url)?,
         elasticsearch: Elasticsearch::new(
@@ -146,6 +179,8 @@ async fn main() -> Result<()> {
 async fn measure(figure: Figure, bench: &Bench, report: &mut Report) -> Result<()> {
     eprintln!("bench: {figure:?} …");
     match figure {
+        Figure::Snapshot => snapshot::measure(bench, report).await,
+        Figure::SnapshotSink => snapshot_sink::measure(bench, report).await,
         Figure::Stream => stream::measure(bench, report).await,
         Figure::Toast => toast::measure(bench, report).await,
         Figure::Latency => latency::measure(bench, report).await,
