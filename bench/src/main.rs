@@ -19,9 +19,13 @@ mod follower;
 mod cursor;
 mod kills;
 mod latency;
+mod plot;
+mod python;
+mod scale;
 mod snapshot;
 mod snapshot_sink;
 mod stream;
+mod stream_elasticsearch;
 mod toast;
 
 use std::path::PathBuf;
@@ -62,6 +66,9 @@ struct Arguments {
     /// Where the figures go as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the figure scale is drawn as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// A directory for logs, which stays
     #[arg(long, value_name = "DIR")]
     work: PathBuf,
@@ -107,7 +114,10 @@ impl Size {
 enum Figure {
     Snapshot,
     SnapshotSink,
+    Python,
+    Scale,
     Stream,
+    StreamElasticsearch,
     Toast,
     Latency,
     Kills,
@@ -122,6 +132,8 @@ pub struct Bench {
     pub elasticsearch: Elasticsearch,
     /// The programs that are started.
     pub programs: Programs,
+    /// Where the plot goes, if it is wanted.
+    pub plot: Option<PathBuf>,
     /// For logs.
     pub work: PathBuf,
     /// How large everything is.
@@ -154,6 +166,7 @@ async fn run(arguments: Arguments) -> Result<()> {
                 .context("no address of Elasticsearch")?,
         ),
         programs: arguments.programs,
+        plot: arguments.plot,
         work: arguments.work,
         size: arguments.size,
         rounds: arguments.rounds,
@@ -181,7 +194,10 @@ async fn measure(figure: Figure, bench: &Bench, report: &mut Report) -> Result<(
     match figure {
         Figure::Snapshot => snapshot::measure(bench, report).await,
         Figure::SnapshotSink => snapshot_sink::measure(bench, report).await,
+        Figure::Python => python::measure(bench, report).await,
+        Figure::Scale => scale::measure(bench, report).await,
         Figure::Stream => stream::measure(bench, report).await,
+        Figure::StreamElasticsearch => stream_elasticsearch::measure(bench, report).await,
         Figure::Toast => toast::measure(bench, report).await,
         Figure::Latency => latency::measure(bench, report).await,
         Figure::Kills => kills::measure(bench, report).await,
