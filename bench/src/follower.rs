@@ -8,7 +8,10 @@ use tokio_postgres::Client;
 
 use crate::{
     Bench,
+    changes::{self, Change},
     data::{self, Kind},
+    job,
+    operations::Operations,
     process::{Running, Settings, Usage},
     sink::Sink,
 };
@@ -67,14 +70,11 @@ impl<'a> Follower<'a> {
         url: &str,
     ) -> Result<Self> {
         bench.elasticsearch.clean(name).await?;
-        let settings = Settings::from([
-            ("POSTGRES_URL", bench.postgres.url(database)),
-            ("ELASTICSEARCH_URLS", url.to_owned()),
+        let mut settings = job::settings(bench, database, url, kind);
+        settings.extend([
             ("ELASTICSEARCH_INDEX_NAME", format!("{name}_v1")),
             ("ELASTICSEARCH_INDEX_ALIAS", name.to_owned()),
-            ("EMBEDDING_DIMENSIONS", kind.dimensions().to_string()),
             ("SYNC_ES_SLOT", name.to_owned()),
-            ("SYNC_ES_LOG_FORMAT", "json".to_owned()),
         ]);
         Ok(Self {
             bench,
@@ -100,8 +100,7 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// It cannot be started.
     pub fn start(&self) -> Result<Running> {
-        let log = self.bench.work.join(format!("{}.log", self.name));
-        Running::start(&self.bench.programs.sync_es, &["run"], &self.settings, &log)
+        job::start(self.bench, &self.settings, false, &self.name)
     }
 
     /// Starts it and waits until the index is complete and everything committed is confirmed.
@@ -177,6 +176,15 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
+    /// Makes changes that nobody reads yet; gives an LSN behind them.
+    ///
+    /// # Errors
+    /// A statement failed.
+    pub async fn change_in_transactions(&self, change: Change, transactions: u64) -> Result<u64> {
+        changes::in_transactions(self.bench, &self.database, change, transactions).await?;
+        self.mark_end().await
+    }
+
     /// Removes everything.
     ///
     /// # Errors
@@ -185,6 +193,47 @@ impl<'a> Follower<'a> {
         drop(self.client);
         self.bench.postgres.drop_database(&self.database).await?;
         self.bench.elasticsearch.clean(&self.name).await
+    }
+}
+
+/// A second `sync-es` beside a follower, with a slot and an index of its own: what it sends is kept, so
+/// that the raw client can send it too.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    follower: Follower<'a>,
+    sink: Sink,
+}
+
+impl<'a> Recorder<'a> {
+    /// Beside `follower`, of the same table.
+    ///
+    /// # Errors
+    /// A server refused something.
+    pub async fn new(follower: &Follower<'a>, kind: Kind) -> Result<Self> {
+        let name = format!("{}_recorder", follower.name);
+        let bench = follower.bench;
+        let sink = Sink::start(&bench.elasticsearch, &format!("{name}_v"), true).await?;
+        let follower = Follower::beside(bench, &follower.database, kind, &name, sink.url()).await?;
+        Ok(Self { follower, sink })
+    }
+
+    /// The table's documents: a snapshot, as operations.
+    ///
+    /// # Errors
+    /// It has ended, or takes too long.
+    pub async fn documents(&self) -> Result<Operations> {
+        let running = self.follower.start_and_catch_up().await?;
+        self.follower.stop(running).await?;
+        Ok(self.sink.take_kept())
+    }
+
+    /// So many changes since then, the last of them before `end`, as operations.
+    ///
+    /// # Errors
+    /// It has ended, or takes too long.
+    pub async fn changes(&self, changes: u64, end: u64) -> Result<Operations> {
+        catch_up(&self.follower, Books::Sink(&self.sink), changes, end).await?;
+        Ok(self.sink.take_kept())
     }
 }
 
@@ -227,6 +276,82 @@ impl Books<'_> {
     }
 }
 
+/// How long it took to catch up.
+#[derive(Debug)]
+pub struct CaughtUp {
+    /// From before the process was started.
+    pub since_start: Duration,
+    /// From when it asked for the stream.
+    pub since_streaming: Duration,
+    /// What the process used, its end included.
+    pub usage: Usage,
+}
+
+/// Starts a follower that `changes` wait for, the last of them before `end`, and stops it when it has
+/// them all.
+///
+/// # Errors
+/// It has ended, or takes too long.
+pub async fn catch_up(
+    follower: &Follower<'_>,
+    books: Books<'_>,
+    changes: u64,
+    end: u64,
+) -> Result<CaughtUp> {
+    let before = books.operations().await?;
+    let running = follower.start()?;
+    let streaming = until(&running, LOOK_INTERVAL, async || {
+        Ok(running.log()?.contains("\"streaming changes\""))
+    })
+    .await
+    .context("waiting for the stream")?;
+    let done = books.reach(&running, before + changes).await?;
+    let since_start = done - running.started();
+    // That it has them all is its claim, not only the count's.
+    follower.confirmed(&running, end).await?;
+    Ok(CaughtUp {
+        since_start,
+        since_streaming: done - streaming,
+        usage: follower.stop(running).await?,
+    })
+}
+
+/// How long it took to follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Followed {
+    /// From the first commit to the last acknowledgement.
+    pub all: Duration,
+    /// From the first commit to the last.
+    pub writing: Duration,
+}
+
+/// Starts a follower, changes the table in so many transactions while it runs, and stops it when it has
+/// them all.
+///
+/// # Errors
+/// It has ended, or takes too long.
+pub async fn follow(
+    follower: &Follower<'_>,
+    books: Books<'_>,
+    change: Change,
+    transactions: u64,
+) -> Result<Followed> {
+    let running = follower.start_and_catch_up().await?;
+    let before = books.operations().await?;
+    let start = Instant::now();
+    changes::in_transactions(follower.bench, &follower.database, change, transactions).await?;
+    // The last commits did not wait for the disk; this one does.
+    follower.mark_end().await?;
+    let writing = start.elapsed();
+    let all = before + changes::changes_of(transactions);
+    let done = books.reach(&running, all).await?;
+    follower.stop(running).await?;
+    Ok(Followed {
+        all: done - start,
+        writing,
+    })
+}
+
 /// What Elasticsearch has counted for an index.
 #[derive(Debug, Clone, Copy)]
 pub struct Indexing {
@@ -253,6 +378,24 @@ impl Indexing {
             done: count("index_total") + count("delete_total"),
             refused: count("index_failed"),
         })
+    }
+}
+
+/// Waits until Elasticsearch has merged what it has to merge in an index.
+///
+/// # Errors
+/// It does not say.
+pub async fn settled(bench: &Bench, index: &str) -> Result<()> {
+    let elasticsearch = &bench.elasticsearch;
+    let refresh = format!("/{index}/_refresh");
+    elasticsearch.request(Method::POST, &refresh, None).await?;
+    let path = format!("/{index}/_stats/merge?filter_path=_all.primaries.merges.current");
+    loop {
+        let stats = elasticsearch.request(Method::GET, &path, None).await?;
+        if stats["_all"]["primaries"]["merges"]["current"] == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(25 * LOOK_INTERVAL).await;
     }
 }
 

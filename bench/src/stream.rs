@@ -6,7 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -16,8 +16,8 @@ use crate::{
     Bench,
     changes::{self, Change},
     data::Kind,
-    follower::{Books, Follower, until},
-    process::{Running, Settings, Usage},
+    follower::{Books, Follower, catch_up, follow},
+    process::{Running, Settings},
     report::{Goal, Record, Report},
     sink::Sink,
 };
@@ -97,8 +97,7 @@ impl Course<'_> {
             if round % 2 == 0 {
                 raw.extend(self.receive(&copy, end, changes).await?);
             }
-            let caught_up =
-                caught_up(&self.follower, Books::Sink(&self.sink), changes, end).await?;
+            let caught_up = catch_up(&self.follower, Books::Sink(&self.sink), changes, end).await?;
             if round % 2 != 0 {
                 raw.extend(self.receive(&copy, end, changes).await?);
             }
@@ -137,23 +136,11 @@ impl Course<'_> {
         let changes = changes::changes_of(transactions);
         let (mut ours, mut written, mut lag) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.bench.rounds {
-            let running = self.follower.start_and_catch_up().await?;
-            let before = self.sink.operations();
-            let start = Instant::now();
-            let writing = changes::in_transactions(
-                self.bench,
-                &self.follower.database,
-                Change::Number,
-                transactions,
-            )
-            .await?;
-            let done = Books::Sink(&self.sink)
-                .reach(&running, before + changes)
-                .await?;
-            ours.push(per_second(changes, done - start));
-            written.push(per_second(changes, writing));
-            lag.push((done - start).saturating_sub(writing).as_secs_f64() * 1e3);
-            self.follower.stop(running).await?;
+            let books = Books::Sink(&self.sink);
+            let followed = follow(&self.follower, books, Change::Number, transactions).await?;
+            ours.push(per_second(changes, followed.all));
+            written.push(per_second(changes, followed.writing));
+            lag.push((followed.all - followed.writing).as_secs_f64() * 1e3);
             self.follower.tidy().await?;
         }
         let name = format!("sink, {transactions} transactions while it runs");
@@ -171,19 +158,15 @@ impl Course<'_> {
     async fn make(&self, burst: Burst) -> Result<u64> {
         match burst {
             Burst::Transactions(count) => {
-                changes::in_transactions(
-                    self.bench,
-                    &self.follower.database,
-                    Change::Number,
-                    count,
-                )
-                .await?;
+                self.follower
+                    .change_in_transactions(Change::Number, count)
+                    .await
             }
             Burst::One(rows) => {
                 changes::in_one_transaction(&self.follower.client, Change::Number, rows).await?;
+                self.follower.mark_end().await
             }
         }
-        self.follower.mark_end().await
     }
 
     async fn copy_slot(&self) -> Result<String> {
@@ -227,45 +210,6 @@ impl Course<'_> {
     }
 }
 
-/// How long it took to catch up.
-pub struct CaughtUp {
-    /// From before the process was started.
-    pub since_start: Duration,
-    /// From when it asked for the stream.
-    pub since_streaming: Duration,
-    /// What the process used, its end included.
-    pub usage: Usage,
-}
-
-/// Starts a follower that `changes` wait for, the last of them before `end`, and stops it when it has
-/// them all.
-///
-/// # Errors
-/// It has ended, or takes too long.
-pub async fn caught_up(
-    follower: &Follower<'_>,
-    books: Books<'_>,
-    changes: u64,
-    end: u64,
-) -> Result<CaughtUp> {
-    let before = books.operations().await?;
-    let running = follower.start()?;
-    let streaming = until(&running, Duration::from_millis(1), async || {
-        Ok(running.log()?.contains("\"streaming changes\""))
-    })
-    .await
-    .context("waiting for the stream")?;
-    let done = books.reach(&running, before + changes).await?;
-    let since_start = done - running.started();
-    // That it has them all is its claim, not only the count's.
-    follower.confirmed(&running, end).await?;
-    Ok(CaughtUp {
-        since_start,
-        since_streaming: done - streaming,
-        usage: follower.stop(running).await?,
-    })
-}
-
 /// Drops a slot, once nobody reads from it any more.
 async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
     let mut attempts = 0;
@@ -300,18 +244,19 @@ fn raw_client() -> Option<PathBuf> {
 }
 
 /// Changes a second.
-#[allow(clippy::cast_precision_loss)] // far below 2^53
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub fn per_second(changes: u64, time: Duration) -> f64 {
     changes as f64 / time.as_secs_f64()
 }
 
 /// Seconds for a million changes.
-#[allow(clippy::cast_precision_loss)]
-fn per_million(changes: u64, time: Duration) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub fn per_million(changes: u64, time: Duration) -> f64 {
     time.as_secs_f64() * 1e6 / changes as f64
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn mebibytes(bytes: u64) -> f64 {
+/// Mebibytes.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
