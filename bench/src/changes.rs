@@ -1,7 +1,7 @@
 //! Changes of a table: each row at most once in a round, so that as many operations as changes must
 //! arrive, whatever is merged on the way.
 
-use std::time::{Duration, Instant};
+use std::{fmt, time::Instant};
 
 use anyhow::Result;
 use tokio_postgres::Client;
@@ -51,23 +51,58 @@ pub async fn number_rows(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// How many changes so many transactions make, and how many rows they need.
-pub fn changes_of(transactions: u64) -> u64 {
-    let (cycle, changes) = CYCLE;
-    transactions / cycle * changes
+/// How changes are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Burst {
+    /// So many transactions of one to five changes, as fast as two sessions can, which wait for no disk.
+    Transactions(u64),
+    /// One transaction that changes so many rows.
+    One(u64),
 }
 
-/// Makes transactions of one to five changes, as fast as two sessions can; waits for no disk. Gives
-/// the time from the first to the last commit.
-///
-/// # Errors
-/// A statement failed.
-pub async fn in_transactions(
+impl Burst {
+    /// How many changes these are, and so how many rows it needs.
+    pub fn changes(self) -> u64 {
+        let (cycle, changes) = CYCLE;
+        match self {
+            Self::Transactions(count) => count / cycle * changes,
+            Self::One(rows) => rows,
+        }
+    }
+
+    /// Makes them. Gives the moment before the first commit.
+    ///
+    /// # Errors
+    /// A statement failed.
+    pub async fn make(
+        self,
+        bench: &Bench,
+        database: &str,
+        client: &Client,
+        change: Change,
+    ) -> Result<Instant> {
+        match self {
+            Self::Transactions(count) => in_transactions(bench, database, change, count).await,
+            Self::One(rows) => in_one_transaction(client, change, rows).await,
+        }
+    }
+}
+
+impl fmt::Display for Burst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transactions(count) => write!(f, "{count} transactions"),
+            Self::One(rows) => write!(f, "one transaction of {rows} rows"),
+        }
+    }
+}
+
+async fn in_transactions(
     bench: &Bench,
     database: &str,
     change: Change,
     transactions: u64,
-) -> Result<Duration> {
+) -> Result<Instant> {
     let (cycle, changes) = CYCLE;
     let procedure = format!(
         "CREATE OR REPLACE PROCEDURE bench_change(first bigint, beyond bigint) LANGUAGE plpgsql AS $$
@@ -106,14 +141,10 @@ pub async fn in_transactions(
         }
     });
     futures_util::future::try_join_all(calls).await?;
-    Ok(start.elapsed())
+    Ok(start)
 }
 
-/// Changes the first `rows` rows in one transaction. Gives the moment before its commit was asked for.
-///
-/// # Errors
-/// A statement failed.
-pub async fn in_one_transaction(client: &Client, change: Change, rows: u64) -> Result<Instant> {
+async fn in_one_transaction(client: &Client, change: Change, rows: u64) -> Result<Instant> {
     let update = format!(
         "BEGIN; UPDATE {TABLE} SET {} FROM bench_keys
          WHERE {TABLE}.hk = bench_keys.hk AND number < {rows}",

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     Bench,
     data::Kind,
-    follower::{Follower, Indexing, until},
+    follower::{Follower, until},
+    progress::Indexing,
     report::{Goal, Record, Report},
 };
 

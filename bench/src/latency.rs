@@ -14,8 +14,9 @@ use crate::{
     Bench,
     data::{Kind, TABLE},
     elasticsearch::Elasticsearch,
-    follower::{Follower, Recorder},
+    follower::Follower,
     operations::Operations,
+    progress::Recorder,
     replay::{Way, replay},
     report::{Goal, Record, Report},
 };
@@ -27,7 +28,7 @@ const RAW: &str = "bench_latency_raw";
 /// Between two changes.
 const PERIOD: Duration = Duration::from_millis(20);
 /// How long one change may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Which of a hundred changes, and by how many milliseconds it may be slower than the raw client's.
 const PERCENTILES: [(usize, Option<f64>); 3] = [(50, Some(3.0)), (90, None), (99, Some(10.0))];
 
@@ -178,10 +179,8 @@ mod tests {
     #[test]
     fn a_percentile_is_a_time_that_was_measured() {
         let times: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(
-            [50, 90, 99].map(|percent| at(&times, percent)),
-            [100.0, 180.0, 198.0]
-        );
-        assert_eq!(at(&[7.0], 99), 7.0);
+        let found = [50, 90, 99].map(|percent| at(&times, percent).to_string());
+        assert_eq!(found, ["100", "180", "198"]);
+        assert_eq!(at(&[7.0], 99).to_string(), "7");
     }
 }

@@ -19,6 +19,7 @@ mod follower;
 mod cursor;
 mod kills;
 mod latency;
+mod progress;
 mod plot;
 mod python;
 mod scale;

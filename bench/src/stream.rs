@@ -14,10 +14,11 @@ use tokio_postgres::Client;
 
 use crate::{
     Bench,
-    changes::{self, Change},
+    changes::{self, Burst, Change},
     data::Kind,
-    follower::{Books, Follower, catch_up, follow},
+    follower::Follower,
     process::{Running, Settings},
+    progress::{Books, catch_up, follow},
     report::{Goal, Record, Report},
     sink::Sink,
 };
@@ -34,9 +35,9 @@ const MEMORY_GOAL: Goal = Goal::AtMost(128.0);
 /// # Errors
 /// Something does not work.
 pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let transactions = bench.size.pick(500, 20_000, 100_000);
-    let changes = changes::changes_of(transactions);
-    let rows = bench.size.pick(2_000, 100_000, 1_000_000).max(changes);
+    let many = Burst::Transactions(bench.size.pick(500, 20_000, 100_000));
+    let one = Burst::One(bench.size.pick(2_000, 100_000, 1_000_000));
+    let rows = many.changes().max(one.changes());
     let sink = Sink::start(&bench.elasticsearch, &format!("{NAME}_v"), false).await?;
     let follower = Follower::new(bench, NAME, (Kind::Narrow, rows), sink.url()).await?;
     changes::number_rows(&follower.client).await?;
@@ -48,27 +49,17 @@ pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         sink,
         raw: raw_client(),
     };
-    course
-        .catch_up(Burst::Transactions(transactions), report)
-        .await?;
-    course.follow(transactions, report).await?;
-    course.catch_up(Burst::One(rows), report).await?;
+    for burst in [many, one] {
+        course.catch_up(burst, report).await?;
+        course.follow(burst, report).await?;
+    }
     course.follower.remove().await?;
     report.note(
         "stream: transactions of 1 to 5 updates of narrow rows, each row once; catching up: made while sync-es \
          was down, from the start of the process until the sink has acknowledged the last operation; \
-         while it runs: from the first commit of two writers until then.",
+         while it runs: from before the first commit of two writers, or the one commit, until then.",
     );
     Ok(())
-}
-
-/// What is made while nobody reads.
-#[derive(Debug, Clone, Copy)]
-enum Burst {
-    /// So many transactions of one to five changes.
-    Transactions(u64),
-    /// One transaction that changes so many rows.
-    One(u64),
 }
 
 struct Course<'a> {
@@ -82,15 +73,9 @@ impl Course<'_> {
     async fn catch_up(&self, burst: Burst, report: &mut Report) -> Result<()> {
         let (mut ours, mut streaming, mut raw, mut cpu, mut memory) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (name, changes) = match burst {
-            Burst::Transactions(count) => (
-                format!("sink, {count} transactions, catching up"),
-                changes::changes_of(count),
-            ),
-            Burst::One(rows) => (format!("sink, one transaction of {rows} rows"), rows),
-        };
+        let (name, changes) = (format!("sink, {burst}, catching up"), burst.changes());
         for round in 0..self.bench.rounds {
-            let end = self.make(burst).await?;
+            let (_, end) = self.follower.change(Change::Number, burst).await?;
             let copy = self.copy_slot().await?;
             self.follower.client.batch_execute("CHECKPOINT").await?;
             // Who goes first finds other caches, so they take turns.
@@ -119,54 +104,36 @@ impl Course<'_> {
             "changes/s",
             &streaming,
         )));
-        report.add(Record::new(
-            FIGURE,
-            format!("{name}, processor"),
-            "s per million",
-            &cpu,
-        ));
-        report.add(
-            Record::new(FIGURE, format!("{name}, peak memory"), "MiB", &memory).goal(MEMORY_GOAL),
-        );
+        add_usage(&name, &cpu, &memory, report);
         Ok(())
     }
 
     /// It runs while the changes are made.
-    async fn follow(&self, transactions: u64, report: &mut Report) -> Result<()> {
-        let changes = changes::changes_of(transactions);
-        let (mut ours, mut written, mut lag) = (Vec::new(), Vec::new(), Vec::new());
+    async fn follow(&self, burst: Burst, report: &mut Report) -> Result<()> {
+        let (mut ours, mut written, mut lag, mut cpu, mut memory) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let changes = burst.changes();
         for _ in 0..self.bench.rounds {
             let books = Books::Sink(&self.sink);
-            let followed = follow(&self.follower, books, Change::Number, transactions).await?;
+            let followed = follow(&self.follower, books, Change::Number, burst).await?;
             ours.push(per_second(changes, followed.all));
             written.push(per_second(changes, followed.writing));
-            lag.push((followed.all - followed.writing).as_secs_f64() * 1e3);
+            lag.push(followed.all.saturating_sub(followed.writing).as_secs_f64() * 1e3);
+            cpu.push(per_million(changes, followed.usage.cpu));
+            memory.push(mebibytes(followed.usage.peak_memory_bytes));
             self.follower.tidy().await?;
         }
-        let name = format!("sink, {transactions} transactions while it runs");
-        report.add(Record::new(FIGURE, &name, "changes/s", &ours).against("the writers", &written));
-        report.add(Record::new(
-            FIGURE,
-            format!("{name}, after the last commit"),
-            "ms",
-            &lag,
-        ));
-        Ok(())
-    }
-
-    /// Makes the changes; gives an LSN behind them.
-    async fn make(&self, burst: Burst) -> Result<u64> {
-        match burst {
-            Burst::Transactions(count) => {
-                self.follower
-                    .change_in_transactions(Change::Number, count)
-                    .await
-            }
-            Burst::One(rows) => {
-                changes::in_one_transaction(&self.follower.client, Change::Number, rows).await?;
-                self.follower.mark_end().await
-            }
+        let name = format!("sink, {burst}, while it runs");
+        let record = Record::new(FIGURE, &name, "changes/s", &ours);
+        if matches!(burst, Burst::Transactions(_)) {
+            report.add(record.against("the writers", &written));
+            let lag_name = format!("{name}, after the last commit");
+            report.add(Record::new(FIGURE, lag_name, "ms", &lag));
+        } else {
+            report.add(record);
         }
+        add_usage(&name, &cpu, &memory, report);
+        Ok(())
     }
 
     async fn copy_slot(&self) -> Result<String> {
@@ -208,6 +175,13 @@ impl Course<'_> {
         let usage = running.wait().await?.success()?;
         Ok(Some(per_second(changes, usage.wall)))
     }
+}
+
+/// What the process used.
+fn add_usage(name: &str, cpu: &[f64], memory: &[f64], report: &mut Report) {
+    let record = |what, unit, rounds| Record::new(FIGURE, format!("{name}, {what}"), unit, rounds);
+    report.add(record("processor", "s per million", cpu));
+    report.add(record("peak memory", "MiB", memory).goal(MEMORY_GOAL));
 }
 
 /// Drops a slot, once nobody reads from it any more.

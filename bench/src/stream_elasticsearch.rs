@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::{
     Bench,
-    changes::{self, Change},
+    changes::{self, Burst, Change},
     data::Kind,
-    follower::{Books, Follower, Recorder, catch_up, follow, settled},
+    follower::Follower,
     operations::Operations,
+    progress::{Books, Recorder, catch_up, follow, settled},
     replay::{Way, best_way, replay},
     report::{Goal, Record, Report},
     stream::{mebibytes, per_million, per_second},
@@ -32,7 +33,7 @@ pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         (Kind::Narrow, bench.size.pick(500, 20_000, 20_000)),
         (Kind::Floats256, bench.size.pick(500, 4_000, 20_000)),
     ] {
-        measure_kind(bench, kind, transactions, report)
+        measure_kind(bench, kind, Burst::Transactions(transactions), report)
             .await
             .with_context(|| format!("rows of kind {kind}"))?;
     }
@@ -44,22 +45,14 @@ pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn measure_kind(
-    bench: &Bench,
-    kind: Kind,
-    transactions: u64,
-    report: &mut Report,
-) -> Result<()> {
-    let course = Course::new(bench, kind, transactions).await?;
+async fn measure_kind(bench: &Bench, kind: Kind, burst: Burst, report: &mut Report) -> Result<()> {
+    let course = Course::new(bench, kind, burst).await?;
     let name = format!("Elasticsearch, {} changes, {kind}", course.changes);
     let (mut ours, mut streaming, mut following, mut raw) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut cpu, mut memory) = (Vec::new(), Vec::new());
     for round in 0..bench.rounds {
-        let end = course
-            .follower
-            .change_in_transactions(Change::Number, transactions)
-            .await?;
+        let (_, end) = course.follower.change(Change::Number, burst).await?;
         let operations = course.recorder.changes(course.changes, end).await?;
         // Who goes first finds other caches, so they take turns.
         if round % 2 == 0 {
@@ -78,7 +71,7 @@ async fn measure_kind(
         course.follower.tidy().await?;
 
         settled(bench, &course.index).await?;
-        let followed = follow(&course.follower, books, Change::Number, transactions).await?;
+        let followed = follow(&course.follower, books, Change::Number, burst).await?;
         following.push(course.rate(followed.all));
         let end = course.follower.mark_end().await?;
         // The raw client's index must not miss it.
@@ -124,9 +117,9 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    async fn new(bench: &'a Bench, kind: Kind, transactions: u64) -> Result<Self> {
+    async fn new(bench: &'a Bench, kind: Kind, burst: Burst) -> Result<Self> {
         let elasticsearch = &bench.elasticsearch;
-        let changes = changes::changes_of(transactions);
+        let changes = burst.changes();
         let follower = Follower::new(bench, NAME, (kind, changes), elasticsearch.url()).await?;
         changes::number_rows(&follower.client).await?;
         let running = follower.start_and_catch_up().await?;

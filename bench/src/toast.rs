@@ -9,9 +9,10 @@ use tokio_postgres::Client;
 
 use crate::{
     Bench,
-    changes::{self, Change},
+    changes::{self, Burst, Change},
     data::{Kind, TABLE},
-    follower::{Books, Follower, catch_up, follow},
+    follower::Follower,
+    progress::{Books, catch_up, follow},
     report::{Goal, Record, Report},
     sink::Sink,
     stream::per_second,
@@ -23,15 +24,13 @@ const KIND: Kind = Kind::Floats1024;
 /// The least part of the speed with the embedding sent.
 const GOAL: Goal = Goal::RatioAtLeast(0.8);
 
-/// When the updates are made, and how.
-#[derive(Debug, Clone, Copy)]
-enum Way {
-    /// Transactions of one to five, while it is down.
-    CatchUp,
-    /// Transactions of one to five, while it runs.
-    Follow,
-    /// One transaction, while it runs.
-    OneTransaction,
+/// When the updates are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// While it is down.
+    Before,
+    /// While it runs.
+    Meanwhile,
 }
 
 /// Measures into the sink and into Elasticsearch.
@@ -39,22 +38,22 @@ enum Way {
 /// # Errors
 /// Something does not work.
 pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let transactions = bench.size.pick(100, 2_000, 10_000);
     let sink = Sink::start(&bench.elasticsearch, &format!("{NAME}_v"), false).await?;
-    let course = Course::new(bench, transactions, sink.url()).await?;
-    for way in [Way::CatchUp, Way::OneTransaction] {
-        course
-            .measure(way, Books::Sink(&sink), "sink", report)
-            .await?;
+    let many = Burst::Transactions(bench.size.pick(100, 2_000, 10_000));
+    let one = Burst::One(many.changes());
+    let course = Course::new(bench, many, sink.url()).await?;
+    for (when, burst) in [(When::Before, many), (When::Meanwhile, one)] {
+        let books = Books::Sink(&sink);
+        course.measure(when, burst, books, "sink", report).await?;
     }
     course.follower.remove().await?;
 
-    let transactions = bench.size.pick(100, 1_000, 4_000);
-    let course = Course::new(bench, transactions, bench.elasticsearch.url()).await?;
+    let many = Burst::Transactions(bench.size.pick(100, 1_000, 4_000));
+    let course = Course::new(bench, many, bench.elasticsearch.url()).await?;
     let index = course.follower.index();
     let books = Books::Index(bench, &index);
     course
-        .measure(Way::Follow, books, "Elasticsearch", report)
+        .measure(When::Meanwhile, many, books, "Elasticsearch", report)
         .await?;
     course.follower.remove().await?;
     report.note(
@@ -67,29 +66,23 @@ pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 struct Course<'a> {
     bench: &'a Bench,
     follower: Follower<'a>,
-    transactions: u64,
-    updates: u64,
 }
 
 impl<'a> Course<'a> {
-    async fn new(bench: &'a Bench, transactions: u64, url: &str) -> Result<Self> {
-        let updates = changes::changes_of(transactions);
-        let follower = Follower::new(bench, NAME, (KIND, updates), url).await?;
+    async fn new(bench: &'a Bench, burst: Burst, url: &str) -> Result<Self> {
+        let rows = burst.changes();
+        let follower = Follower::new(bench, NAME, (KIND, rows), url).await?;
         changes::number_rows(&follower.client).await?;
-        put_out_of_line(&follower.client, updates).await?;
+        put_out_of_line(&follower.client, rows).await?;
         let running = follower.start_and_catch_up().await?;
         follower.stop(running).await?;
-        Ok(Self {
-            bench,
-            follower,
-            transactions,
-            updates,
-        })
+        Ok(Self { bench, follower })
     }
 
     async fn measure(
         &self,
-        way: Way,
+        when: When,
+        burst: Burst,
         books: Books<'_>,
         target: &str,
         report: &mut Report,
@@ -101,19 +94,18 @@ impl<'a> Course<'a> {
                 for (change, rates) in [Change::Number, Change::Embedding].into_iter().zip(rates) {
                     let alter = format!("ALTER TABLE {TABLE} REPLICA IDENTITY {identity}");
                     self.follower.client.batch_execute(&alter).await?;
-                    let time = self.run(way, change, books).await?;
-                    rates.push(per_second(self.updates, time));
+                    let time = self.run(when, burst, change, books).await?;
+                    rates.push(per_second(burst.changes(), time));
                     self.follower.tidy().await?;
                 }
             }
         }
-        let how = match way {
-            Way::CatchUp => "catching up",
-            Way::Follow => "while it runs",
-            Way::OneTransaction => "in one transaction",
+        let how = match when {
+            When::Before => "catching up",
+            When::Meanwhile => "while it runs",
         };
         for (identity, [untouched, sent]) in IDENTITIES.iter().zip(rates) {
-            let name = format!("{target}, {} {how}, {identity}", self.updates);
+            let name = format!("{target}, {burst}, {how}, {identity}");
             report.add(
                 Record::new(FIGURE, name, "updates/s", &untouched)
                     .against("embedding sent", &sent)
@@ -123,30 +115,20 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    async fn run(&self, way: Way, change: Change, books: Books<'_>) -> Result<Duration> {
+    async fn run(
+        &self,
+        when: When,
+        burst: Burst,
+        change: Change,
+        books: Books<'_>,
+    ) -> Result<Duration> {
         let follower = &self.follower;
-        match way {
-            Way::CatchUp => {
-                let end = follower
-                    .change_in_transactions(change, self.transactions)
-                    .await?;
-                let caught_up = catch_up(follower, books, self.updates, end).await?;
-                Ok(caught_up.since_streaming)
-            }
-            Way::Follow => {
-                let followed = follow(follower, books, change, self.transactions).await?;
-                Ok(followed.all)
-            }
-            Way::OneTransaction => {
-                let running = follower.start_and_catch_up().await?;
-                let before = books.operations().await?;
-                let start =
-                    changes::in_one_transaction(&follower.client, change, self.updates).await?;
-                let done = books.reach(&running, before + self.updates).await?;
-                follower.stop(running).await?;
-                Ok(done - start)
-            }
+        if when == When::Meanwhile {
+            return Ok(follow(follower, books, change, burst).await?.all);
         }
+        let (_, end) = follower.change(change, burst).await?;
+        let caught_up = catch_up(follower, books, burst.changes(), end).await?;
+        Ok(caught_up.since_streaming)
     }
 }
 
