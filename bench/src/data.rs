@@ -1,10 +1,10 @@
 //! The tables: rows of the example generator (`examples/organizations`), one database for each kind and
 //! number of them, made once and kept in the server. Whoever writes works in a copy of it.
 
-use std::{fmt, pin::pin, process::Stdio};
+use std::{fmt, io::Write, pin::pin, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -51,6 +51,8 @@ impl fmt::Display for Kind {
 pub const TABLE: &str = "integrated_records";
 /// Where the embedding stands among the table's columns.
 const EMBEDDING: usize = 21;
+/// COPY's word for it.
+const NULL: &[u8] = b"\\N";
 /// Bytes that are sent to COPY at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -98,19 +100,8 @@ async fn fill(bench: &Bench, database: &str, kind: Kind, rows: u64) -> Result<()
     client
         .batch_execute(include_str!("../../sql/02-publication.sql"))
         .await?;
-    // An embedding that is thrown away need not be long.
-    let dimensions = if kind == Kind::Narrow {
-        1
-    } else {
-        kind.dimensions()
-    };
     let mut generator = Command::new(&bench.programs.organizations)
-        .args([
-            "--rows",
-            &rows.to_string(),
-            "--dimensions",
-            &dimensions.to_string(),
-        ])
+        .args(["--rows", &rows.to_string(), "--dimensions", "1"])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -124,8 +115,9 @@ async fn fill(bench: &Bench, database: &str, kind: Kind, rows: u64) -> Result<()
     );
     let mut chunk = BytesMut::with_capacity(2 * CHUNK_BYTES);
     let mut line = Vec::new();
+    let mut rng = fastrand::Rng::with_seed(1);
     while lines.read_until(b'\n', &mut line).await? > 0 {
-        append(&line, kind, &mut chunk);
+        append(&line, kind, &mut rng, &mut chunk)?;
         line.clear();
         if chunk.len() >= CHUNK_BYTES {
             copy.send(chunk.split().freeze()).await?;
@@ -140,16 +132,60 @@ async fn fill(bench: &Bench, database: &str, kind: Kind, rows: u64) -> Result<()
     Ok(())
 }
 
-/// A line of COPY text, with NULL for the embedding where rows have none. Fields never hold a tab.
-fn append(line: &[u8], kind: Kind, chunk: &mut BytesMut) {
-    if kind != Kind::Narrow {
-        chunk.extend_from_slice(line);
-        return;
-    }
+/// Appends a line of COPY text with another embedding. The generator's are mostly zeros, which neither
+/// PostgreSQL nor Elasticsearch takes as long as a model's: here all elements are full of digits, so that
+/// 1,024 of them are stored out of line. A row without one stays so. Fields never hold a tab.
+fn append(line: &[u8], kind: Kind, rng: &mut fastrand::Rng, chunk: &mut BytesMut) -> Result<()> {
     for (column, field) in line.split(|byte| *byte == b'\t').enumerate() {
         if column > 0 {
             chunk.extend_from_slice(b"\t");
         }
-        chunk.extend_from_slice(if column == EMBEDDING { b"\\N" } else { field });
+        match (column, kind) {
+            (EMBEDDING, Kind::Narrow) => chunk.extend_from_slice(NULL),
+            (EMBEDDING, _) if field != NULL => {
+                let mut separator = '{';
+                let mut writer = chunk.writer();
+                for _ in 0..kind.dimensions() {
+                    write!(writer, "{separator}{}", rng.f32() - 0.5)?;
+                    separator = ',';
+                }
+                writer.write_all(b"}")?;
+            }
+            _ => chunk.extend_from_slice(field),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn appended(line: &str, kind: Kind) -> String {
+        let mut chunk = BytesMut::new();
+        append(
+            line.as_bytes(),
+            kind,
+            &mut fastrand::Rng::with_seed(1),
+            &mut chunk,
+        )
+        .unwrap();
+        String::from_utf8(chunk.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_the_embedding_is_another_one() {
+        let before = "x\t".repeat(EMBEDDING);
+        let line = format!("{before}{{0,1}}\tlast\n");
+        assert_eq!(
+            appended(&line, Kind::Narrow),
+            format!("{before}\\N\tlast\n")
+        );
+        let dense = appended(&line, Kind::Floats256);
+        let fields: Vec<&str> = dense.split('\t').collect();
+        assert_eq!(fields[EMBEDDING].split(',').count(), 256);
+        assert_eq!(fields[EMBEDDING + 1], "last\n");
+        let without = format!("{before}\\N\tlast\n");
+        assert_eq!(appended(&without, Kind::Floats1024), without);
     }
 }

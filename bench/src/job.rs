@@ -14,8 +14,6 @@ use crate::{
 pub const ALIAS: &str = "bench";
 /// The index that the alias is moved to.
 pub const INDEX: &str = "bench_v1";
-/// The slot of an always-on run.
-pub const SLOT: &str = "sync_es_bench";
 
 /// The settings of a run that reads `database` and writes to `elasticsearch_url`.
 pub fn settings(bench: &Bench, database: &str, elasticsearch_url: &str, kind: Kind) -> Settings {

@@ -125,18 +125,6 @@ impl Running {
         self.started
     }
 
-    /// What it used until now.
-    ///
-    /// # Errors
-    /// It has ended, or the kernel has no such account.
-    pub fn usage(&mut self) -> Result<(Duration, u64)> {
-        self.look()?;
-        Ok((
-            cpu(self.pid.as_raw_nonzero().get())?,
-            self.peak_memory_bytes,
-        ))
-    }
-
     /// What it wrote until now.
     ///
     /// # Errors

@@ -86,7 +86,7 @@ pub async fn replay(
     }
     Ok(Replayed {
         wall: started.elapsed(),
-        cpu: own_cpu()? - cpu,
+        cpu: own_cpu()?.saturating_sub(cpu),
     })
 }
 

@@ -298,7 +298,7 @@ impl Record {
 }
 
 /// Three digits that count, or all that stand before the point.
-fn rounded(value: f64) -> String {
+pub fn rounded(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => {
             let digits = format!("{value:.0}");

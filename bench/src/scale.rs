@@ -18,9 +18,9 @@ use crate::{
     operations::Operations,
     plot::{Panel, Series, draw},
     replay::{Way, rate, replay, replay_anew},
-    report::{Goal, Record, Report, median},
+    report::{Goal, Record, Report, median, rounded},
     sink::Sink,
-    snapshot::{self, Column, record},
+    snapshot::{self, Column, number, record},
 };
 
 /// What a row may cost among ten times as many rows.
@@ -70,7 +70,9 @@ async fn rows(bench: &Bench, report: &mut Report) -> Result<Panel> {
                 .map(|rate| 1e6 / rate)
                 .collect::<Vec<f64>>()
         });
-        let label = |size: u64, what: &str| format!("{name}, {size} rows, {what}");
+        let label =
+            |size: u64, what: &str| format!("{name}, {} rows, {what}", rounded(number(size)));
+        let few_rows = format!("{} rows", rounded(number(sizes[0])));
         report.add(
             Record::new(
                 "scale",
@@ -78,7 +80,7 @@ async fn rows(bench: &Bench, report: &mut Report) -> Result<Panel> {
                 "s per million rows",
                 &many,
             )
-            .against(format!("{} rows", sizes[0]), &few)
+            .against(&few_rows, &few)
             .goal(Goal::RatioAtMost(LINEAR)),
         );
         report.add(
@@ -88,7 +90,7 @@ async fn rows(bench: &Bench, report: &mut Report) -> Result<Panel> {
                 "s per million rows",
                 &columns[1].cpu,
             )
-            .against(format!("{} rows", sizes[0]), &columns[0].cpu)
+            .against(&few_rows, &columns[0].cpu)
             .goal(Goal::RatioAtMost(LINEAR)),
         );
         report.add(
@@ -98,7 +100,7 @@ async fn rows(bench: &Bench, report: &mut Report) -> Result<Panel> {
                 "MB",
                 &columns[1].memory,
             )
-            .against(format!("{} rows", sizes[0]), &columns[0].memory)
+            .against(&few_rows, &columns[0].memory)
             .goal(Goal::AtMost(64.0)),
         );
         let mut points = vec![(0.0, 0.0)];
@@ -153,8 +155,11 @@ async fn requests(bench: &Bench, report: &mut Report) -> Result<Panel> {
         let [(_, one), ..] = &columns;
         for (requests, rates) in &columns {
             let name = format!("raw client, {batch} a request, {requests} at a time");
-            report
-                .add(Record::new("scale", name, "documents/s", rates).against("1 at a time", one));
+            let record = Record::new("scale", name, "documents/s", rates);
+            report.add(match requests {
+                1 => record,
+                _ => record.against("1 at a time", one),
+            });
             points.push((number(*requests as u64), median(rates)));
         }
         panel
@@ -190,20 +195,20 @@ async fn documents(bench: &Bench, report: &mut Report) -> Result<Panel> {
     );
     let mut points = Vec::new();
     for (fill, rates) in &columns {
-        report.add(
-            Record::new(
-                "scale",
-                format!("narrow, {fill} documents in the index before"),
-                "rows/s",
-                rates,
-            )
-            .against("none before", empty),
+        let name = format!(
+            "narrow, {} documents in the index before",
+            rounded(number(*fill))
         );
+        let record = Record::new("scale", name, "rows/s", rates);
+        report.add(match fill {
+            0 => record,
+            _ => record.against("none before", empty),
+        });
         points.push((number(*fill), median(rates)));
     }
     report.note(format!(
         "scale: {} documents in the index before: one run",
-        fills[2]
+        rounded(number(fills[2]))
     ));
     panel.series.push(Series::new("sync-es", points));
     Ok(panel)
@@ -241,7 +246,7 @@ async fn into_filled(bench: &Bench, database: &str, rows: u64, fill: u64) -> Res
 }
 
 async fn until_exists(bench: &Bench, running: &crate::process::Running) -> Result<()> {
-    let give_up = Instant::now() + Duration::from_secs(60);
+    let give_up = Instant::now() + Duration::from_mins(1);
     loop {
         let (status, _) = bench
             .elasticsearch
@@ -274,7 +279,7 @@ async fn fill_up(bench: &Bench, documents: u64) -> Result<()> {
         .elasticsearch
         .request(Method::POST, &format!("/{INDEX}/_flush"), None)
         .await?;
-    let give_up = Instant::now() + Duration::from_secs(300);
+    let give_up = Instant::now() + Duration::from_mins(5);
     loop {
         let path = format!("/{INDEX}/_stats/merge?filter_path=_all.total.merges.current");
         let stats = bench
@@ -286,9 +291,4 @@ async fn fill_up(bench: &Bench, documents: u64) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn number(count: u64) -> f64 {
-    count as f64
 }

@@ -46,7 +46,6 @@ struct Shared {
     prefix: String,
     operations: AtomicU64,
     requests: AtomicU64,
-    bytes: AtomicU64,
     kept: Option<Mutex<Vec<Bytes>>>,
 }
 
@@ -64,7 +63,6 @@ impl Sink {
             prefix: format!("/{prefix}"),
             operations: AtomicU64::new(0),
             requests: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
             kept: keep.then(Mutex::default),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
@@ -88,11 +86,6 @@ impl Sink {
     /// Bulk requests swallowed until now.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of bulk requests swallowed until now.
-    pub fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// Hands over what was kept, in the order in which it came.
@@ -154,7 +147,6 @@ async fn answer(
 async fn swallow(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>> {
     let mut body = request.into_body();
     let mut counter = Counter::default();
-    let mut bytes = 0;
     let size = usize::try_from(body.size_hint().lower())?;
     let mut kept = shared.kept.as_ref().map(|_| BytesMut::with_capacity(size));
     while let Some(frame) = body.frame().await {
@@ -162,7 +154,6 @@ async fn swallow(shared: &Shared, request: Request<Incoming>) -> Result<Response
             continue;
         };
         counter.add(&chunk);
-        bytes += chunk.len() as u64;
         if let Some(kept) = &mut kept {
             kept.extend_from_slice(&chunk);
         }
@@ -176,7 +167,6 @@ async fn swallow(shared: &Shared, request: Request<Incoming>) -> Result<Response
         .operations
         .fetch_add(counter.operations(), Ordering::Relaxed);
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    shared.bytes.fetch_add(bytes, Ordering::Relaxed);
     Ok(json(acknowledgement(usize::try_from(
         counter.operations(),
     )?)))

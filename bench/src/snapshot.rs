@@ -145,8 +145,10 @@ impl Column {
         bench.elasticsearch.clean(ALIAS).await?;
         let before = bench.elasticsearch.cpu().await?;
         let usage = job::snapshot(bench, settings, rows, "snapshot").await?;
-        self.server_cpu
-            .push(per_million(bench.elasticsearch.cpu().await? - before, rows));
+        self.server_cpu.push(per_million(
+            bench.elasticsearch.cpu().await?.saturating_sub(before),
+            rows,
+        ));
         let found = bench.elasticsearch.count(INDEX).await?;
         ensure!(found == rows, "{INDEX} has {found} documents of {rows}");
         self.take(&usage, rows)
@@ -164,8 +166,10 @@ impl Column {
         bench.elasticsearch.clean(ALIAS).await?;
         let before = bench.elasticsearch.cpu().await?;
         let replayed = replay_anew(&bench.elasticsearch, shape, operations, way).await?;
-        self.server_cpu
-            .push(per_million(bench.elasticsearch.cpu().await? - before, rows));
+        self.server_cpu.push(per_million(
+            bench.elasticsearch.cpu().await?.saturating_sub(before),
+            rows,
+        ));
         let found = bench.elasticsearch.count(RAW_INDEX).await?;
         ensure!(found == rows, "{RAW_INDEX} has {found} documents of {rows}");
         self.rates.push(rate(operations.len(), replayed.wall));
@@ -194,13 +198,17 @@ impl Column {
 }
 
 /// Seconds for a million.
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub fn per_million(time: Duration, count: u64) -> f64 {
-    time.as_secs_f64() / count as f64 * 1e6
+    time.as_secs_f64() / number(count) * 1e6
 }
 
 /// 10^6 bytes.
-#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
 pub fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
+    number(bytes) / 1e6
+}
+
+/// A count to reckon with.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub fn number(count: u64) -> f64 {
+    count as f64
 }
