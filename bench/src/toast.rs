@@ -73,7 +73,7 @@ impl<'a> Course<'a> {
         let rows = burst.changes();
         let follower = Follower::new(bench, NAME, (KIND, rows), url).await?;
         changes::number_rows(&follower.client).await?;
-        put_out_of_line(&follower.client, rows).await?;
+        check_out_of_line(&follower.client, rows).await?;
         let running = follower.start_and_catch_up().await?;
         follower.stop(running).await?;
         Ok(Self { bench, follower })
@@ -132,28 +132,16 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Gives each row an embedding of dense random floats: the generator's are mostly zeros, which
-/// PostgreSQL compresses until they fit into the row.
-async fn put_out_of_line(client: &Client, rows: u64) -> Result<()> {
-    let dimensions = KIND.dimensions();
-    let statements = [
-        "SELECT setseed(0.5)".to_owned(),
-        format!(
-            "UPDATE {TABLE} SET embedding = ARRAY(
-               SELECT (random() - 0.5)::real FROM generate_series(1, {dimensions}) WHERE hk IS NOT NULL)"
-        ),
-        format!("VACUUM FULL {TABLE}"),
-        format!("ANALYZE {TABLE}"),
-    ];
-    for statement in statements {
-        client.batch_execute(&statement).await?;
-    }
+/// PostgreSQL leaves out of an update's message only what is stored out of the row; a few rows are
+/// without an embedding.
+async fn check_out_of_line(client: &Client, rows: u64) -> Result<()> {
     let sql = format!(
         "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = '{TABLE}'::regclass"
     );
     let row = client.query_one(&sql, &[]).await?;
+    let embeddings = rows * 4 * u64::from(KIND.dimensions());
     ensure!(
-        row.get::<_, i64>(0).unsigned_abs() > rows * 4 * u64::from(dimensions),
+        row.get::<_, i64>(0).unsigned_abs() > embeddings / 10 * 9,
         "the embeddings are not out of line"
     );
     Ok(())
