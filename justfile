@@ -50,5 +50,6 @@ fuzz target="value" seconds="60":
     mkdir -p fuzz/corpus/{{ target }}
     cd fuzz && cargo fuzz run --sanitizer none {{ target }} corpus/{{ target }} seeds/{{ target }} -- -max_total_time={{ seconds }} -max_len=4096
 
+# What sync-es reaches of what its two ends can do: --size smallest|small|full, --only FIGURE,…
 bench *arguments:
-    cargo bench --locked {{ arguments }}
+    scripts/bench {{ arguments }}
