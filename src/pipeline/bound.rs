@@ -29,7 +29,8 @@ impl Bound {
 
     /// Waits until the record covers rows that were read before the WAL ended at `wal_end`.
     pub(super) async fn covers(&self, wal_end: Lsn) {
-        if let Some(bound) = further(*self.asked.borrow(), wal_end) {
+        let asked = *self.asked.borrow();
+        if let Some(bound) = further(asked, wal_end) {
             self.asked.send_replace(bound);
         }
         let mut stored = self.stored.subscribe();
