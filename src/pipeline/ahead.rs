@@ -7,17 +7,30 @@
 //! at least as much. What commits behind it cannot have been seen and is written as it came.
 //!
 //! One LSN stands for all keys: nothing has to be remembered of each, and it lies no further ahead
-//! than the stream lags. It is lost with the process; so a stream that begins while the alias is on
-//! begins with the WAL's end.
+//! than the stream lags. It must outlive the process, since a later one begins at an older position.
+//! So no row that was read again is written before the run's record says up to where rows may have
+//! been read (`bound.rs`), and a stream that begins while the alias is on begins with that.
 
 use crate::change::{Action, Lsn, Operation, Version};
+
+/// How far beyond a reading the record's bound is set: one store of the record does for so much WAL.
+/// More would be fewer stores, and more changes that are read again for nothing after a start.
+const MARGIN: u64 = 4 << 20;
+
+/// The bound that the record should have for a reading that ended at `wal_end`, if `bound`, which it
+/// has, leaves less than half of the margin. A reading beyond `bound` must wait for it, any other
+/// need not.
+#[must_use]
+pub(super) fn further(bound: Lsn, wal_end: Lsn) -> Option<Lsn> {
+    (wal_end.0 + MARGIN / 2 > bound.0).then_some(Lsn(wal_end.0 + MARGIN))
+}
 
 /// How new a document may be already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Ahead(Version);
 
 impl Ahead {
-    /// Documents may show whatever was committed when the WAL ended here.
+    /// Documents may show whatever was committed below this LSN.
     #[must_use]
     pub(super) fn of(wal_end: Lsn) -> Self {
         Self(Version::of_commit(wal_end))
@@ -56,7 +69,7 @@ mod tests {
     use crate::change::{Cell, Key, Relation, Row};
 
     /// Bytes between two commits.
-    const STEP: u64 = 64;
+    const STEP: u64 = MARGIN / 4;
 
     /// A history of one row: commit number `n` leaves it at state `n`, or without a row.
     #[derive(Debug, Clone, Copy)]
@@ -92,14 +105,24 @@ mod tests {
         }
     }
 
+    /// A write, and what the record says by then.
+    #[derive(Debug, Clone, Copy)]
+    struct Shown {
+        version: Version,
+        state: usize,
+        bound: Lsn,
+    }
+
     /// Sends the changes from `first` on, in batches; `ahead_of[n]` tells how many further commits
-    /// there are by the time that number `n` is taken. Gives the state that each write shows.
+    /// there are by the time that number `n` is taken. Begins with what the record says, and gives
+    /// the state that each write shows.
     fn stream(
         history: &[Change],
         (first, batch): (usize, usize),
         ahead_of: &[usize],
-        ahead: &mut Ahead,
-    ) -> Vec<(Version, usize)> {
+        mut bound: Lsn,
+    ) -> Vec<Shown> {
+        let mut ahead = Ahead::of(bound);
         let mut shown = Vec::new();
         let mut now = 0;
         for start in (first..history.len()).step_by(batch) {
@@ -111,12 +134,21 @@ mod tests {
                 .collect();
             let again = ahead.asks_again(&operations);
             if again {
-                ahead.read(Lsn(now as u64 * STEP + STEP / 2));
+                let wal_end = Lsn(now as u64 * STEP + STEP / 2);
+                ahead.read(wal_end);
+                if wal_end > bound {
+                    bound = further(bound, wal_end).expect("a reading beyond it needs another");
+                }
             }
             shown.extend(
-                operations.iter().zip(start..).map(|(operation, number)| {
-                    (operation.version, if again { now } else { number })
-                }),
+                operations
+                    .iter()
+                    .zip(start..)
+                    .map(|(operation, number)| Shown {
+                        version: operation.version,
+                        state: if again { now } else { number },
+                        bound,
+                    }),
             );
         }
         shown
@@ -143,22 +175,41 @@ mod tests {
             crash in 0_usize..40,
             again_from in 0_usize..40,
         ) {
-            let mut ahead = Ahead::default();
-            let before = stream(&history, (0, batch), &ahead_of, &mut ahead);
+            let before = stream(&history, (0, batch), &ahead_of, Lsn(0));
             let crash = crash.min(before.len());
             // A new process: what was not acknowledged comes again, and the WAL goes on from its end.
-            let mut ahead = Ahead::of(Lsn(history.len() as u64 * STEP));
+            let bound = before[..crash].last().map_or(Lsn(0), |last| last.bound);
             let end = vec![history.len(); 40];
-            let after = stream(&history, (again_from.min(crash), batch), &end, &mut ahead);
+            let after = stream(&history, (again_from.min(crash), batch), &end, bound);
             let (mut stored, mut state) = (None, 0);
-            for (version, shown) in before[..crash].iter().chain(&after) {
-                if stored.is_none_or(|stored| stored < *version) {
-                    prop_assert!(*shown >= state, "{state} was shown, then {shown}");
-                    (stored, state) = (Some(*version), *shown);
+            for shown in before[..crash].iter().chain(&after) {
+                if stored.is_none_or(|stored| stored < shown.version) {
+                    prop_assert!(shown.state >= state, "{state} was shown, then {}", shown.state);
+                    (stored, state) = (Some(shown.version), shown.state);
                 }
             }
             prop_assert_eq!(state, history.len() - 1);
         }
+    }
+
+    #[test]
+    fn a_process_that_read_nothing_again_leaves_nothing_to_read_again() {
+        let history = [Change::Complete, Change::Delete, Change::Complete];
+        let shown = stream(&history, (0, 2), &[2; 3], Lsn(0));
+        assert!(shown.iter().all(|shown| shown.bound == Lsn(0)));
+        let states: Vec<usize> = shown.iter().map(|shown| shown.state).collect();
+        assert_eq!(states, [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_bound_is_set_anew_before_a_reading_has_to_wait_for_it() {
+        let bound = further(Lsn(0), Lsn(8)).unwrap();
+        assert_eq!(bound, Lsn(8 + MARGIN));
+        assert_eq!(further(bound, Lsn(8 + MARGIN / 2)), None);
+        assert_eq!(
+            further(bound, Lsn(16 + MARGIN / 2)),
+            Some(Lsn(16 + MARGIN / 2 + MARGIN))
+        );
     }
 
     #[test]

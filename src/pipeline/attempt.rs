@@ -107,9 +107,9 @@ impl<'a> Attempt<'a> {
         } else {
             runs.prepare().await?;
             failpoint!("run-index-made", Failure::Heals);
-            let (writer, _) = runs.take_over().await?;
+            let (writer, fenced) = runs.take_over().await?;
             failpoint!("run-taken-over", Failure::Heals);
-            let run = prepare::run(job, &facts, &uuid, index_was_new);
+            let run = prepare::run(job, &facts, fenced.as_ref(), (&uuid, index_was_new));
             record.insert(Record::new(writer, run, job.retry))
         };
         let writer = prepare::writer(job, &elasticsearch, &uuid, record, LANES).await?;
@@ -231,6 +231,7 @@ impl<'a> Attempt<'a> {
         run.phase = Phase::Snapshot;
         run.sync_finished = false;
         run.snapshot_point = Some(point);
+        run.read_ahead_to = Some(point);
         run.barrier_xmax = Some(xmax);
         run.storage.clone_from(&self.facts.table.storage);
         run.relation_fingerprint.clone_from(&self.facts.fingerprint);
@@ -298,6 +299,10 @@ impl<'a> Attempt<'a> {
             self.sweep(record, version, &look).await?;
         }
         if ended == Ended::Complete {
+            if matches!(view, View::Current) {
+                // Its rows are newer than its point.
+                record.run.read_ahead_to = Some(self.wal_end().await?);
+            }
             record.run.sync_finished = true;
             record.run.phase = if self.job.mode == Mode::Continuous {
                 Phase::Stream
@@ -352,9 +357,15 @@ impl<'a> Attempt<'a> {
     async fn tail(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
         let names = &self.job.names;
         let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
+        let read_ahead_to = match record.run.read_ahead_to {
+            Some(bound) => bound,
+            None => self.wal_end().await?,
+        };
+        record.run.read_ahead_to = Some(read_ahead_to);
+        record.store().await?;
+        failpoint!("stream-noted", Failure::Heals);
         let (switch, ahead) = if targets == [names.index.clone()] {
-            let wal_end = catalog::wal_insert(&self.session.client, &self.facts.server).await?;
-            (None, Ahead::of(wal_end))
+            (None, Ahead::of(read_ahead_to))
         } else {
             let at = catalog::mark(&self.session.client).await?;
             failpoint!("mark-written", Failure::Heals);
@@ -372,6 +383,7 @@ impl<'a> Attempt<'a> {
             writer: self.writer,
             lanes: LANES,
             ahead,
+            read_ahead_to,
             alias: names.alias.clone(),
             switch,
             strict_mapping: self.job.own_template.is_none(),
@@ -417,6 +429,10 @@ impl<'a> Attempt<'a> {
         let targets = alias_targets(client, &names.alias).await?;
         swap_alias(client, &names.alias, &targets, &names.index).await?;
         Ok(self.target.index.refresh().await?)
+    }
+
+    async fn wal_end(&self) -> Result<Lsn, Failure> {
+        Ok(catalog::wal_insert(&self.session.client, &self.facts.server).await?)
     }
 
     fn endpoint(&self) -> postgres::Endpoint {

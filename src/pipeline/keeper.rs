@@ -17,6 +17,7 @@ use crate::{
 
 /// Stores positions, then lets them be confirmed.
 pub(super) struct Keeper<'a> {
+    shared: &'a Shared,
     tail: &'a Tail,
     record: &'a mut Record,
     reached: watch::Receiver<Option<Reached<Lsn>>>,
@@ -37,6 +38,7 @@ impl<'a> Keeper<'a> {
     ) -> Self {
         let switch = shared.tail.switch.clone();
         Self {
+            shared,
             tail: &shared.tail,
             record,
             reached: shared.acknowledger.reached(),
@@ -49,16 +51,35 @@ impl<'a> Keeper<'a> {
 
     /// Runs until it fails.
     pub(super) async fn run(&mut self) -> Failure {
+        let mut next = Instant::now();
         loop {
-            if self.reached.changed().await.is_err() {
-                return Failure::Lane;
-            }
-            let next = Instant::now() + STORE_INTERVAL;
-            if let Err(failure) = self.store_reached().await {
+            let changed = async {
+                tokio::time::sleep_until(next).await;
+                self.reached.changed().await
+            };
+            let stored = tokio::select! {
+                bound = self.shared.bound.asked() => self.store_bound(bound).await,
+                changed = changed => {
+                    if changed.is_err() {
+                        return Failure::Lane;
+                    }
+                    next = Instant::now() + STORE_INTERVAL;
+                    self.store_reached().await
+                }
+            };
+            if let Err(failure) = stored {
                 return failure;
             }
-            tokio::time::sleep_until(next).await;
         }
+    }
+
+    /// Rows that are read again wait for this, so it does not wait for the next position.
+    async fn store_bound(&mut self, bound: Lsn) -> Result<(), Failure> {
+        self.record.run.read_ahead_to = Some(bound);
+        self.record.store().await?;
+        failpoint!("bound-stored", Failure::Heals);
+        self.shared.bound.stored(bound);
+        Ok(())
     }
 
     async fn store_reached(&mut self) -> Result<(), Failure> {

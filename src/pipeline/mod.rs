@@ -2,6 +2,8 @@
 
 mod ahead;
 mod attempt;
+mod bound;
+mod completer;
 mod decoder;
 mod drain;
 mod failure;

@@ -672,6 +672,7 @@ fn run(facts: &Facts, phase: Phase) -> Run {
         snapshot_point: Some(CONSISTENT_POINT),
         barrier_xmax: Some(700),
         acknowledged_lsn: Some(ACKNOWLEDGED),
+        read_ahead_to: Some(CONSISTENT_POINT),
         system_identifier: facts.server.system_identifier.clone(),
         timeline: facts.server.timeline,
         index_uuid: UUID.to_owned(),

@@ -344,9 +344,23 @@ async fn add_fields(
     Ok(())
 }
 
-/// A new run's record, going on from the stored one's position if there is one.
+/// Up to where rows have been read ahead into the index of `base`, which is gone on from: as its own
+/// writer left it when it was `fenced`, which can be further than it was when it was looked up. Not
+/// known when another run came behind it, such as a one-shot run into the same index.
+fn read_ahead_to(base: &Run, fenced: Option<&Run>) -> Option<Lsn> {
+    let fenced = fenced.filter(|fenced| fenced.number == base.number)?;
+    fenced.read_ahead_to
+}
+
+/// A new run's record, going on from the stored one's position if there is one. `fenced` is the
+/// latest run, as it was when it was taken over.
 #[must_use]
-pub(super) fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: bool) -> Run {
+pub(super) fn run(
+    job: &Job,
+    facts: &Facts,
+    fenced: Option<&Run>,
+    (index_uuid, index_was_new): (&str, bool),
+) -> Run {
     let now = Timestamp::now();
     let base = facts.run.clone();
     let base = base.as_ref();
@@ -367,6 +381,7 @@ pub(super) fn run(job: &Job, facts: &Facts, index_uuid: &str, index_was_new: boo
         snapshot_point: base.and_then(|run| run.snapshot_point),
         barrier_xmax: base.and_then(|run| run.barrier_xmax),
         acknowledged_lsn: base.and_then(|run| run.acknowledged_lsn),
+        read_ahead_to: base.and_then(|run| read_ahead_to(run, fenced)),
         system_identifier: facts.server.system_identifier.clone(),
         timeline: facts.server.timeline,
         index_uuid: index_uuid.to_owned(),

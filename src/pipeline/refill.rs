@@ -11,8 +11,41 @@ use super::{Failure, table::Look, tail::Tail};
 use crate::{
     change::{Key, Lsn, Row},
     document::Layout,
-    postgres::{catalog, rows, slot},
+    postgres::{catalog, rows::Found, slot},
 };
+
+/// Wire bytes of rows that are read again together, as far as their size can be foreseen. Twice as
+/// many are not taken.
+const BYTES_TOGETHER: usize = 2 << 20;
+/// Rows that are read again together, at most.
+const ROWS_TOGETHER: usize = 512;
+
+/// How many rows are read again together: what those of the last time make likely to be of the
+/// right size.
+#[derive(Debug)]
+pub(super) struct Together(usize);
+
+impl Default for Together {
+    fn default() -> Self {
+        Self(64)
+    }
+}
+
+impl Together {
+    /// So many; one at least.
+    #[must_use]
+    pub(super) fn rows(&self) -> usize {
+        self.0
+    }
+
+    /// So many rows of so many bytes came. The number at most doubles.
+    fn came(&mut self, rows: usize, bytes: usize) {
+        let fit = (rows * BYTES_TOGETHER)
+            .checked_div(bytes)
+            .unwrap_or(ROWS_TOGETHER);
+        self.0 = fit.clamp(1, ROWS_TOGETHER.min(self.0 * 2));
+    }
+}
 
 /// A row that is to be read again: its key, and the transaction that changed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +67,16 @@ pub(super) struct Refilled {
     pub wal_end: Lsn,
 }
 
-/// Reads the rows as they are now.
+/// Reads the rows as they are now; `None` when they are larger than was foreseen: then fewer are to
+/// be asked for.
 ///
 /// # Errors
 /// PostgreSQL cannot be asked, or the table has changed so that no document can be made of it.
-pub(super) async fn refill(tail: &Tail, wanted: &[Wanted]) -> Result<Refilled, Failure> {
+pub(super) async fn refill(
+    tail: &Tail,
+    wanted: &[Wanted],
+    together: &mut Together,
+) -> Result<Option<Refilled>, Failure> {
     let table = &tail.table;
     let mut xids: Vec<u32> = wanted.iter().map(|wanted| wanted.xid).collect();
     xids.sort_unstable();
@@ -47,17 +85,31 @@ pub(super) async fn refill(tail: &Tail, wanted: &[Wanted]) -> Result<Refilled, F
     let mut keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key.clone()).collect();
     keys.sort_unstable();
     keys.dedup();
+    // A row by itself is taken whatever its size.
+    let bytes_max = if keys.len() > 1 {
+        2 * BYTES_TOGETHER
+    } else {
+        usize::MAX
+    };
     let mut look = table.look().await;
-    let mut rows = rows::by_keys(table.client(), &look.query, &keys).await?;
-    if rows.is_none() {
+    let mut found = look.by_keys(table.client(), &keys, bytes_max).await?;
+    if matches!(found, Found::Altered) {
         look = table
             .look_again(&tail.target.index, tail.strict_mapping)
             .await?;
-        rows = rows::by_keys(table.client(), &look.query, &keys).await?;
+        found = look.by_keys(table.client(), &keys, bytes_max).await?;
     }
-    let rows = rows.ok_or_else(|| Failure::Heals("the table is being altered".to_owned()))?;
+    let rows = match found {
+        Found::Rows(rows) => rows,
+        Found::TooLarge { rows, bytes } => {
+            together.came(rows, bytes);
+            return Ok(None);
+        }
+        Found::Altered => return Err(Failure::Heals("the table is being altered".to_owned())),
+    };
+    together.came(rows.len(), rows.iter().map(|row| row.bytes.len()).sum());
     let wal_end = catalog::wal_insert(table.client(), table.server()).await?;
-    Refilled::new(&look, rows, wal_end)
+    Refilled::new(&look, rows, wal_end).map(Some)
 }
 
 impl Refilled {
@@ -68,5 +120,35 @@ impl Refilled {
             rows: keyed.collect::<Result<_, Failure>>()?,
             wal_end,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_rows_are_read_together_as_fit() {
+        let mut together = Together::default();
+        for _ in 0..10 {
+            together.came(together.rows(), together.rows() * 600);
+        }
+        assert_eq!(together.rows(), ROWS_TOGETHER);
+        together.came(ROWS_TOGETHER, ROWS_TOGETHER * 8_192);
+        assert_eq!(together.rows(), BYTES_TOGETHER / 8_192);
+        together.came(1, 100 << 20);
+        assert_eq!(together.rows(), 1);
+        together.came(0, 0);
+        assert_eq!(together.rows(), 2);
+    }
+
+    /// Else the same rows would be asked for again and again.
+    #[test]
+    fn fewer_are_asked_for_when_they_were_too_large() {
+        for rows in 2..=ROWS_TOGETHER {
+            let mut together = Together(rows);
+            together.came(rows, 2 * BYTES_TOGETHER + 1);
+            assert!(together.rows() < rows, "{rows}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     Failure, Shutdown,
+    bound::Bound,
     decoder::Decoder,
     drain::{DRAIN, Ended, drain, lane_failure, prefer_stop},
     keeper::Keeper,
@@ -49,10 +50,12 @@ pub(super) async fn follow(
     let (items, queue) = mpsc::channel(QUEUE_LENGTH);
     let (confirm, confirmed) = watch::channel(None);
     let (stop_decoding, decoding_stopped) = watch::channel(false);
+    let bound = Bound::stored_as(tail.read_ahead_to);
     let shared = Arc::new(Shared {
         tail,
         acknowledger,
         delivery,
+        bound,
     });
     let mut tasks: JoinSet<Result<Finished, Failure>> = JoinSet::new();
     tasks.spawn(
@@ -76,11 +79,18 @@ pub(super) async fn follow(
     stop_decoding.send_replace(true);
     let mut stream = None;
     let limit = Instant::now() + DRAIN;
-    while let Ok(Some(ended)) = tokio::time::timeout_at(limit, tasks.join_next()).await {
+    loop {
+        // Rows that are read again still wait for the keeper.
+        let ended = tokio::select! {
+            biased;
+            ended = tokio::time::timeout_at(limit, tasks.join_next()) => ended,
+            failure = keeper.run() => return Err(failure),
+        };
         match ended {
-            Ok(Ok(Finished::Decoder(open))) => stream = Some(open),
-            Ok(Ok(Finished::Submitter)) => {}
-            other => return Err(task_failure(other)),
+            Ok(Some(Ok(Ok(Finished::Decoder(open))))) => stream = Some(open),
+            Ok(Some(Ok(Ok(Finished::Submitter)))) => {}
+            Ok(Some(other)) => return Err(task_failure(other)),
+            Ok(None) | Err(_) => break,
         }
     }
     drain(&shared.delivery, &mut lanes, false).await?;

@@ -1,5 +1,4 @@
-//! Items to the lanes, in order; rows with unchanged values are completed on the way, and those that
-//! their document may be ahead of are renewed.
+//! Items to the lanes, in order; those whose rows were read again (`completer.rs`) with these rows.
 
 use std::sync::Arc;
 
@@ -7,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Failure,
-    refill::{self, Refilled, Wanted},
+    completer::Batch,
+    refill::Refilled,
     sweep::Sweep,
     tail::{Finished, Item, Shared},
 };
@@ -17,9 +17,6 @@ use crate::{
     document::Layout,
 };
 
-/// Operations that are looked at together for rows to be read again: so many rows are held beside
-/// what is in flight, at most.
-const REFILL_TOGETHER: usize = 64;
 /// Wire bytes of rows that were read again and are in flight, at most.
 const REFILL_BYTES_MAX: u32 = 16 << 20;
 
@@ -30,22 +27,17 @@ impl Shared {
     /// A row cannot be read again, or delivery has stopped.
     pub(super) async fn submit(
         self: Arc<Self>,
-        mut queue: mpsc::Receiver<Item>,
+        queue: mpsc::Receiver<Item>,
     ) -> Result<Finished, Failure> {
-        let mut items = Vec::new();
+        let (batches, completed) = mpsc::channel(1);
+        tokio::try_join!(self.complete(queue, batches), self.hand_over(completed))?;
+        Ok(Finished::Submitter)
+    }
+
+    async fn hand_over(&self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Failure> {
         let budget = Budget::new(REFILL_BYTES_MAX);
-        let mut ahead = self.tail.ahead;
-        while queue.recv_many(&mut items, REFILL_TOGETHER).await > 0 {
-            let refilled = if ahead.asks_again(items.iter().filter_map(Item::operation)) {
-                let wanted: Vec<Wanted> = items.iter().filter_map(wanted).collect();
-                let refilled = refill::refill(&self.tail, &wanted).await?;
-                ahead.read(refilled.wal_end);
-                failpoint!("rows-read-again", Failure::Heals);
-                Some(refilled)
-            } else {
-                None
-            };
-            for item in items.drain(..) {
+        while let Some(Batch { items, refilled }) = batches.recv().await {
+            for item in items {
                 match item {
                     Item::Write {
                         operation,
@@ -71,7 +63,7 @@ impl Shared {
                 }
             }
         }
-        Ok(Finished::Submitter)
+        Ok(())
     }
 
     async fn truncate(
@@ -86,6 +78,7 @@ impl Shared {
             tail,
             acknowledger,
             delivery,
+            ..
         } = self;
         let sweep = Sweep {
             index: &tail.target.index,
@@ -101,16 +94,6 @@ impl Shared {
         tracing::info!(documents = swept, "the table was truncated");
         acknowledger.resolve(Fate::Delivered, [ticket]);
         Ok(())
-    }
-}
-
-fn wanted(item: &Item) -> Option<Wanted> {
-    match item {
-        Item::Write { operation, xid, .. } => Some(Wanted {
-            key: operation.key.clone(),
-            xid: *xid,
-        }),
-        Item::Truncate { .. } => None,
     }
 }
 

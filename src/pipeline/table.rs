@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::sync::Mutex;
-use tokio_postgres::Client;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_postgres::{Client, Statement};
 
 use super::{Failure, prepare::extend_mapping};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         RelationMessage, Session,
         catalog::{self, Server, Table},
         resolve,
-        rows::Query,
+        rows::{self, Found, Query},
     },
     stop::Stop,
     value::Type,
@@ -42,6 +42,8 @@ pub(super) struct Look {
     pub layout: Arc<Layout>,
     /// How its rows are asked for.
     pub query: Query,
+    /// The query by keys, prepared when it is first needed; none when the table is another already.
+    by_keys: OnceCell<Option<Statement>>,
 }
 
 impl Look {
@@ -55,6 +57,29 @@ impl Look {
             let table = self.table.quoted();
             Stop::Unexpected(format!("a row of {table} has no usable key: {error}"))
         })
+    }
+
+    /// The rows with these keys as they are now, of `bytes_max` bytes together at most; always
+    /// through the same client, which holds the prepared statement.
+    ///
+    /// # Errors
+    /// PostgreSQL cannot be asked.
+    pub(super) async fn by_keys(
+        &self,
+        client: &Client,
+        keys: &[Key],
+        bytes_max: usize,
+    ) -> Result<Found, Failure> {
+        let statement = self
+            .by_keys
+            .get_or_try_init(|| rows::prepare_by_keys(client, &self.query))
+            .await?;
+        match statement {
+            Some(statement) => {
+                Ok(rows::by_keys(client, &self.query, statement, keys, bytes_max).await?)
+            }
+            None => Ok(Found::Altered),
+        }
     }
 }
 
@@ -208,6 +233,7 @@ async fn look(
         relation,
         layout,
         query,
+        by_keys: OnceCell::new(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{ahead::Ahead, table::CurrentTable, target::Target};
+use super::{ahead::Ahead, bound::Bound, table::CurrentTable, target::Target};
 use crate::{
     change::{Coverage, Lsn, Operation, Version},
     delivery::{Acknowledger, Delivery, Share, Ticket, Writer},
@@ -37,6 +37,8 @@ pub(super) struct Tail {
     pub lanes: usize,
     /// What documents may show already when the stream begins.
     pub ahead: Ahead,
+    /// What the stored record says of it.
+    pub read_ahead_to: Lsn,
     /// The alias that the index is served under.
     pub alias: String,
     /// Points the alias to the index once this LSN is reached; nothing to do when `None`.
@@ -59,6 +61,7 @@ pub(super) struct Shared {
     pub(super) tail: Tail,
     pub(super) acknowledger: Arc<Acknowledger<Lsn>>,
     pub(super) delivery: Delivery,
+    pub(super) bound: Bound,
 }
 
 /// A task that ended because it was asked to.

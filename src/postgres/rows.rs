@@ -212,35 +212,70 @@ impl Cursor<'_> {
     }
 }
 
-/// The rows with these keys, in no order, as they are now; keys without a row are left out. `None`
-/// when the table does not look as the query has it: a column is gone or of another type.
+/// What came of reading rows by their keys.
+#[derive(Debug)]
+pub enum Found {
+    /// Those that exist, in no order.
+    Rows(Vec<Row>),
+    /// They are larger than what was allowed: so many of them already.
+    TooLarge {
+        /// Rows that had come.
+        rows: usize,
+        /// Their bytes on the wire.
+        bytes: usize,
+    },
+    /// The table does not look as the query has it: a column is gone or of another type.
+    Altered,
+}
+
+/// Prepares the query of the rows with given keys; `None` as for [`Found::Altered`].
+///
+/// # Errors
+/// The statement failed.
+pub async fn prepare_by_keys(client: &Client, query: &Query) -> Result<Option<Statement>, Error> {
+    match client.prepare(&query.by_keys()).await {
+        Ok(statement) => Ok(query.fits(&statement).then_some(statement)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => Ok(None),
+        Err(error) => Err(Error::doing("preparing to read rows again by key")(error)),
+    }
+}
+
+/// The rows with these keys as they are now, through the query's `statement`. What is beyond
+/// `bytes_max` is not kept.
 ///
 /// # Errors
 /// The statement failed.
 pub async fn by_keys(
     client: &Client,
     query: &Query,
+    statement: &Statement,
     keys: &[Key],
-) -> Result<Option<Vec<Row>>, Error> {
+    bytes_max: usize,
+) -> Result<Found, Error> {
     let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
     let doing = || Error::doing(format!("reading {} rows again by key", keys.len()));
-    let statement = match client.prepare(&query.by_keys()).await {
-        Ok(statement) if query.fits(&statement) => statement,
-        Ok(_) => return Ok(None),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => return Ok(None),
+    // The second is "cached plan must not change result type".
+    const ALTERED: [SqlState; 2] = [SqlState::UNDEFINED_COLUMN, SqlState::FEATURE_NOT_SUPPORTED];
+    let rows = match client.query_raw(statement, [&keys]).await {
+        Ok(rows) => rows,
+        Err(error) if error.code().is_some_and(|code| ALTERED.contains(code)) => {
+            return Ok(Found::Altered);
+        }
         Err(error) => return Err(doing()(error)),
     };
-    let rows = client
-        .query_raw(&statement, [&keys])
-        .await
-        .map_err(doing())?;
     let mut packer = Packer::new(query.relation.clone());
     let mut rows = pin!(rows);
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await.map_err(doing())? {
-        found.push(packer.pack(&row));
+        let row = packer.pack(&row);
+        bytes += row.bytes.len();
+        found.push(row);
+        if bytes > bytes_max {
+            let rows = found.len();
+            return Ok(Found::TooLarge { rows, bytes });
+        }
     }
-    Ok(Some(found))
+    Ok(Found::Rows(found))
 }
 
 /// A few rows, whichever the server finds first.

@@ -21,6 +21,7 @@ mod failover;
 mod index;
 mod plan;
 mod postgres;
+mod reread;
 mod servers;
 mod slot;
 mod storm;

@@ -65,7 +65,7 @@ pub(crate) fn reached(by: impl Fn(Reached) -> bool) -> impl Iterator<Item = Poin
 }
 
 #[rustfmt::skip]
-pub(crate) const POINTS: [Point; 40] = [
+pub(crate) const POINTS: [Point; 42] = [
     Point::new("leader-lock-taken", OnTheWay, Error),
     Point::new("publication-created", OnTheWay, Error),
     Point::new("index-created", OnTheWay, Error),
@@ -81,6 +81,7 @@ pub(crate) const POINTS: [Point; 40] = [
     Point::new("snapshot-position-stored", OnTheWay, CrashOrStall),
     Point::new("snapshot-drained", OnTheWay, Error),
     Point::new("snapshot-complete-stored", OnTheWay, Error),
+    Point::new("stream-noted", OnTheWay, Error),
     Point::new("mark-written", OnTheWay, Error),
     Point::new("stream-started", OnTheWay, Error),
     Point::new("alias-about-to-move", OnTheWay, Error),
@@ -90,6 +91,7 @@ pub(crate) const POINTS: [Point; 40] = [
     Point::new("bulk-resolved", Streaming(Change::Rows), CrashOrStall),
     Point::new("commit-seen", Streaming(Change::Rows), Error),
     Point::new("rows-read-again", Streaming(Change::Rows), Error),
+    Point::new("bound-stored", Streaming(Change::Rows), Error),
     Point::new("keepalive-noted", Streaming(Change::Rows), Error),
     Point::new("position-reached", Streaming(Change::Rows), Error),
     Point::new("position-stored", Streaming(Change::Rows), Error),

@@ -30,6 +30,7 @@ mod refusals;
 mod overload;
 mod hazards;
 mod staleness;
+mod reread;
 mod partitions;
 mod altered;
 mod rights;

@@ -62,6 +62,9 @@ pub struct Run {
     pub barrier_xmax: Option<u64>,
     /// The position: every change up to it is resolved.
     pub acknowledged_lsn: Option<Lsn>,
+    /// No row that was written shows what committed at or behind this LSN, but for changes that came
+    /// so from the slot. `None` when that is not known: records of older programs have no such field.
+    pub read_ahead_to: Option<Lsn>,
     /// PostgreSQL's system identifier.
     pub system_identifier: String,
     /// PostgreSQL's timeline.
@@ -422,6 +425,7 @@ fn properties() -> Value {
         "snapshot_point": keyword(),
         "barrier_xmax": number(),
         "acknowledged_lsn": keyword(),
+        "read_ahead_to": keyword(),
         "system_identifier": keyword(),
         "timeline": number(),
         "index_uuid": keyword(),
@@ -484,6 +488,7 @@ mod tests {
             snapshot_point: Some(Lsn(0x15A_AD08)),
             barrier_xmax: Some(1 << 62),
             acknowledged_lsn: Some(Lsn(0x16_B374_D848)),
+            read_ahead_to: Some(Lsn(0x16_B3B4_D848)),
             system_identifier: "7436363636363636363".to_owned(),
             timeline: 1,
             index_uuid: "0OmasNCtSgCARt2xGW6SDA".to_owned(),

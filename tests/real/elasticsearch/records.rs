@@ -248,6 +248,7 @@ fn run(number: u64, acknowledged: u64) -> Run {
         snapshot_point: Some(Lsn(8)),
         barrier_xmax: Some(1 << 60),
         acknowledged_lsn: Some(Lsn(acknowledged)),
+        read_ahead_to: Some(Lsn(8)),
         system_identifier: "7436363636363636363".to_owned(),
         timeline: 1,
         index_uuid: "u".to_owned(),
