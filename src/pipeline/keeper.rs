@@ -22,6 +22,8 @@ pub(super) struct Keeper<'a> {
     reached: watch::Receiver<Option<Reached<Lsn>>>,
     confirm: watch::Sender<Option<Lsn>>,
     switch: Option<AliasSwitch>,
+    /// Whether the index has all of its vector graph.
+    vectors: watch::Receiver<bool>,
     /// The books up to the stored position.
     counted: Books,
     /// The last position that is stored.
@@ -42,6 +44,7 @@ impl<'a> Keeper<'a> {
             reached: shared.acknowledger.reached(),
             confirm,
             switch,
+            vectors: shared.tail.vectors.subscribe(),
             counted: Books::default(),
             stored: None,
         }
@@ -50,8 +53,12 @@ impl<'a> Keeper<'a> {
     /// Runs until it fails.
     pub(super) async fn run(&mut self) -> Failure {
         loop {
-            if self.reached.changed().await.is_err() {
-                return Failure::Lane;
+            tokio::select! {
+                changed = self.reached.changed() => if changed.is_err() {
+                    return Failure::Lane;
+                },
+                // The alias may wait for nothing else.
+                Ok(()) = self.vectors.changed(), if self.switch.is_some() => {}
             }
             let next = Instant::now() + STORE_INTERVAL;
             if let Err(failure) = self.store_reached().await {
@@ -96,9 +103,12 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Points the alias to the index once all is in that was written before the snapshot's end.
+    /// Points the alias to the index once all is in that was written before the snapshot's end, and
+    /// the index is as fast as it is to be.
     async fn switch_alias(&mut self, reached: Lsn) -> Result<(), Failure> {
-        let Some(switch) = self.switch.take_if(|switch| reached >= switch.at) else {
+        let built = *self.vectors.borrow_and_update();
+        let due = |switch: &mut AliasSwitch| built && reached >= switch.at;
+        let Some(switch) = self.switch.take_if(due) else {
             return Ok(());
         };
         let index = self.tail.target.index.name();
