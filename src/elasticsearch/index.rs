@@ -134,8 +134,8 @@ impl Index {
     ///
     /// # Errors
     /// A request failed.
-    pub async fn rewrite(&self, segments: &Segments, into: u64) -> Result<Merge, IndexError> {
-        Ok(segments.rewrite(&self.client, &self.name, into).await?)
+    pub async fn rewrite(&self, segments: &Segments) -> Result<Merge, IndexError> {
+        Ok(segments.rewrite(&self.client, &self.name).await?)
     }
 
     /// Whether `merge` is still under way.

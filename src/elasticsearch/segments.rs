@@ -7,18 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{Client, Error, Method, pages::Shards, segment};
 
-/// Lucene's own limit of a segment that merges by themselves make
-/// (`index.merge.policy.max_merged_segment`).
-const SEGMENT_BYTES_MAX: u64 = 5 << 30;
-
 /// What stands in each copy of each shard, by shard, node and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segments(BTreeMap<(u32, String, String), u64>);
+pub struct Segments(BTreeMap<(u32, String, String), Merging>);
+
+/// Whether a merge is under way that replaces the segment.
+type Merging = bool;
 
 impl Segments {
     /// Those that searches of an index see.
@@ -36,7 +35,8 @@ impl Segments {
         for (number, copies) in shards {
             for copy in copies {
                 for (name, found) in copy.segments {
-                    segments.insert((number, copy.routing.node.clone(), name), found.bytes);
+                    let merging = found.merge_id.is_some();
+                    segments.insert((number, copy.routing.node.clone(), name), merging);
                 }
             }
         }
@@ -51,6 +51,14 @@ impl Segments {
         Self(still)
     }
 
+    /// Those of them that a merge is about to replace.
+    #[must_use]
+    pub fn merging(&self) -> Self {
+        let mut merging = self.0.clone();
+        merging.retain(|_, merging| *merging);
+        Self(merging)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -63,33 +71,22 @@ impl Segments {
         self.0.is_empty()
     }
 
-    /// Into how many segments a shard can be merged so that none grows beyond what Elasticsearch
-    /// would let it grow to; 1 at least.
-    #[must_use]
-    pub fn wanted(&self) -> u64 {
-        let mut copies: BTreeMap<(u32, &str), u64> = BTreeMap::new();
-        for ((shard, node, _), bytes) in &self.0 {
-            *copies.entry((*shard, node)).or_default() += bytes;
-        }
-        let largest = copies.into_values().max().unwrap_or_default();
-        largest.div_ceil(SEGMENT_BYTES_MAX).max(1)
-    }
-
     fn shards(&self) -> usize {
         let shards: BTreeSet<u32> = self.0.keys().map(|(shard, ..)| *shard).collect();
         shards.len()
     }
 
-    /// Has all segments of `index`, which are these, rewritten into at most `into` in each shard.
-    /// Answers when that has begun.
+    /// Has all segments of `index`, which are these, rewritten into one in each shard. Answers when
+    /// that has begun.
     ///
-    /// A segment that is alone in its shard would be left as it is. So each shard first gets another
-    /// one, of nothing but the mark of a delete: of keys that no document has, and at a version below
-    /// that of every document, so that it would not even remove one.
+    /// Only into one: a merge into more leaves the larger ones alone. A segment that is alone in its
+    /// shard would be left too. So each shard first gets another one, of nothing but the mark of a
+    /// delete: of keys that no document has, and at a version below that of every document, so that it
+    /// would not even remove one.
     ///
     /// # Errors
     /// A request failed.
-    pub async fn rewrite(&self, client: &Client, index: &str, into: u64) -> Result<Merge, Error> {
+    pub async fn rewrite(&self, client: &Client, index: &str) -> Result<Merge, Error> {
         let deletes = marks(self.shards());
         let path = format!("{}/_bulk", segment(index));
         let query = [("filter_path", "took")];
@@ -97,11 +94,7 @@ impl Segments {
             .request(Method::Post, &path, &query, Some(deletes))
             .await?;
         let path = format!("{}/_forcemerge", segment(index));
-        let into = into.to_string();
-        let query = [
-            ("max_num_segments", into.as_str()),
-            ("wait_for_completion", "false"),
-        ];
+        let query = [("max_num_segments", "1"), ("wait_for_completion", "false")];
         let answer = client.request(Method::Post, &path, &query, None).await?;
         let begun: Begun = answer.json()?;
         Ok(Merge { task: begun.task })
@@ -174,8 +167,7 @@ struct Routing {
 
 #[derive(Deserialize)]
 struct Segment {
-    #[serde(rename = "size_in_bytes")]
-    bytes: u64,
+    merge_id: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -200,36 +192,32 @@ struct Merged {
 mod tests {
     use super::*;
 
-    fn segments(found: &[(u32, &str, &str, u64)]) -> Segments {
-        let found = found.iter();
-        Segments(
-            found
-                .map(|&(shard, node, name, bytes)| {
-                    ((shard, node.to_owned(), name.to_owned()), bytes)
-                })
-                .collect(),
-        )
+    fn segments(found: &[(u32, &str, &str, Merging)]) -> Segments {
+        let found = found.iter().map(|&(shard, node, name, merging)| {
+            ((shard, node.to_owned(), name.to_owned()), merging)
+        });
+        Segments(found.collect())
     }
 
     #[test]
     fn a_segment_was_rewritten_when_its_name_is_gone_from_its_copy() {
-        let before = segments(&[(0, "a", "_0", 1), (0, "b", "_0", 1), (1, "a", "_1", 1)]);
-        let now = segments(&[(0, "a", "_2", 1), (0, "b", "_0", 1), (1, "b", "_1", 1)]);
-        assert_eq!(before.still_in(&now), segments(&[(0, "b", "_0", 1)]));
+        let (a, b) = ((0, "a", "_0", false), (0, "b", "_0", false));
+        let before = segments(&[a, b, (1, "a", "_1", false)]);
+        let now = segments(&[
+            (0, "a", "_2", false),
+            (0, "b", "_0", true),
+            (1, "b", "_1", false),
+        ]);
+        assert_eq!(before.still_in(&now), segments(&[b]));
+        assert!(before.still_in(&segments(&[])).is_empty());
     }
 
     #[test]
-    fn a_shard_is_merged_into_segments_of_the_size_that_merges_make_by_themselves() {
-        let gib = 1 << 30;
-        assert_eq!(segments(&[]).wanted(), 1);
-        let two_copies = segments(&[(0, "a", "_0", 4 * gib), (0, "b", "_0", 4 * gib)]);
-        assert_eq!(two_copies.wanted(), 1);
-        let large = segments(&[
-            (0, "a", "_0", gib),
-            (1, "a", "_0", 5 * gib),
-            (1, "a", "_1", 6 * gib),
-        ]);
-        assert_eq!(large.wanted(), 3);
+    fn a_merge_replaces_the_segments_that_have_its_number() {
+        let all = segments(&[(0, "a", "_0", false), (0, "a", "_1", true)]);
+        assert_eq!(all.merging(), segments(&[(0, "a", "_1", true)]));
+        let found: Segment = serde_json::from_str(r#"{"merge_id": "0x1f"}"#).unwrap();
+        assert!(found.merge_id.is_some());
     }
 
     #[test]

@@ -72,21 +72,26 @@ async fn step_by_step(index: &Index) -> Result<(), Failure> {
 }
 
 /// Has every segment rewritten that has documents from before the mapping was changed.
-///
-/// Merges into few segments leave large ones alone, so what is left is merged into half as many,
-/// and at last into one.
 async fn rewrite_all(index: &Index) -> Result<(), Failure> {
-    /// One can fail to: the mark that keeps a segment from being alone may be gone too soon.
-    const TRIES_INTO_ONE: u32 = 5;
+    /// The mark that keeps a segment from being alone may be gone before the merge looks.
+    const TRIES: u32 = 5;
     // What is still in memory began before the change.
     index.refresh().await?;
-    let all = index.segments().await?;
-    let (mut left, mut into, mut tries) = (all.clone(), all.wanted(), 0);
-    while !left.is_empty() && tries < TRIES_INTO_ONE {
-        tries += u32::from(into == 1);
-        merge(index, &all, into).await?;
+    // And a merge that began before writes as it was then, under a name that is new.
+    let mut all = index.segments().await?;
+    let (early, mut pace) = (all.merging(), Pace::new());
+    while !early.still_in(&all).is_empty() {
+        if pace.wait().await {
+            tracing::info!("building the vector index: waiting for merges that are under way");
+        }
+        index.refresh().await?;
+        all = index.segments().await?;
+    }
+    let (mut left, mut tries) = (all.clone(), 0);
+    while !left.is_empty() && tries < TRIES {
+        merge(index, &all).await?;
         left = all.still_in(&index.segments().await?);
-        into = (into / 2).max(1);
+        tries += 1;
     }
     if !left.is_empty() {
         tracing::warn!(
@@ -97,15 +102,12 @@ async fn rewrite_all(index: &Index) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn merge(index: &Index, all: &Segments, into: u64) -> Result<(), Failure> {
-    let merge = index.rewrite(all, into).await?;
+async fn merge(index: &Index, all: &Segments) -> Result<(), Failure> {
+    let merge = index.rewrite(all).await?;
     failpoint!("vector-merge-begun", Failure::Heals);
-    let (mut pause, mut told) = (LOOK_FIRST, Instant::now());
+    let mut pace = Pace::new();
     while index.is_under_way(&merge).await? {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK_MAX);
-        if told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
+        if pace.wait().await {
             let left = all.still_in(&index.segments().await?);
             let (total, done) = (all.len(), all.len() - left.len());
             tracing::info!(done, total, "building the vector index: segments rewritten");
@@ -113,4 +115,30 @@ async fn merge(index: &Index, all: &Segments, into: u64) -> Result<(), Failure> 
     }
     // Else the segments that were merged are still listed.
     Ok(index.refresh().await?)
+}
+
+/// Between two looks at something that takes a moment or hours.
+struct Pace {
+    pause: Duration,
+    told: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            pause: LOOK_FIRST,
+            told: Instant::now(),
+        }
+    }
+
+    /// Waits until the next look, and says whether it is time to tell that it goes on.
+    async fn wait(&mut self) -> bool {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LOOK_MAX);
+        let due = self.told.elapsed() >= TOLD_EVERY;
+        if due {
+            self.told = Instant::now();
+        }
+        due
+    }
 }
