@@ -12,7 +12,7 @@ use crate::{
     document::Shape,
     elasticsearch::{Auth, Client, Options},
     pipeline::{self, Backends, Job, Mode, Names, Outcome, Shutdown},
-    settings::{Credentials, Settings},
+    settings::{Credentials, Settings, VectorIndex},
     stop::Stop,
 };
 
@@ -107,6 +107,7 @@ fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop> {
         own_template: own_template(settings)?,
         shards: elasticsearch.shards,
         dimensions: document.embedding_dimensions,
+        defer_vectors: elasticsearch.vector_index == VectorIndex::Deferred,
         fetch_rows: postgres.batch_rows,
         documents_max: delivery
             .batch_documents

@@ -6,6 +6,7 @@
 //! shape is bound.
 
 mod declaration;
+mod deferral;
 mod encode;
 mod error;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod value;
 mod vector;
 
 pub use declaration::InvalidVectors;
+pub use deferral::{Deferral, deferral};
 pub use encode::{EncodeError, Encoded};
 pub use error::ShapeError;
 pub use guard::{TemplateError, check_template, own_template};

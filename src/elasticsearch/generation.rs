@@ -12,6 +12,9 @@ use crate::change::Lsn;
 
 /// Where our part of an index's `_meta` stands; the rest of it is the user's.
 const META_KEY: &str = "sync_es";
+/// Where the fields stand that are to get their graph once the index is loaded: beside our part, so
+/// that what replaces that leaves them alone.
+const DEFERRED_KEY: &str = "sync_es_deferred";
 
 /// What a generation says of itself: the source it was filled from, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +66,8 @@ pub struct Look {
     pub meta: Option<Meta>,
     /// The mapping's `properties`.
     pub properties: Map<String, Value>,
+    /// Vector fields that were loaded without a graph, with the mapping that they are to have.
+    pub deferred: Map<String, Value>,
     /// `index.translog.durability`.
     pub durability: String,
     /// `index.refresh_interval`, if set.
@@ -78,6 +83,15 @@ pub struct Look {
 /// The `_meta` of an index that has nothing in it but our part.
 pub(super) fn meta_of(meta: &Meta) -> Map<String, Value> {
     Map::from_iter([(META_KEY.to_owned(), json!(meta))])
+}
+
+/// The `_meta` of an index that is to be loaded before these fields get their graph.
+pub(super) fn meta_deferring(meta: &Meta, fields: &Map<String, Value>) -> Map<String, Value> {
+    let mut all = meta_of(meta);
+    if !fields.is_empty() {
+        all.insert(DEFERRED_KEY.to_owned(), json!(fields));
+    }
+    all
 }
 
 impl Look {
@@ -99,6 +113,24 @@ impl Look {
         let mut all = self.all_meta;
         all.extend(meta_of(meta));
         all
+    }
+
+    /// The whole `_meta` without fields that are to get a graph.
+    pub(super) fn nothing_deferred(self) -> Map<String, Value> {
+        let mut all = self.all_meta;
+        all.remove(DEFERRED_KEY);
+        all
+    }
+
+    /// Those of the deferred fields whose mapping has not been changed yet, with what it is to be.
+    #[must_use]
+    pub fn flat(&self) -> Map<String, Value> {
+        let mut fields = self.deferred.clone();
+        fields.retain(|name, _| {
+            let field = self.properties.get(name);
+            field.is_some_and(|field| field["index_options"]["type"] == "flat")
+        });
+        fields
     }
 
     /// Whether an acknowledged write is on disk, and the document written is the one that was sent.
@@ -173,6 +205,8 @@ impl Found {
             index: index.clone(),
             source,
         })?;
+        let deferred = mappings.meta.get(DEFERRED_KEY);
+        let deferred = deferred.and_then(Value::as_object);
         Ok(Look {
             index,
             uuid: match settings.history {
@@ -180,6 +214,7 @@ impl Found {
                 None => settings.uuid,
             },
             meta,
+            deferred: deferred.cloned().unwrap_or_default(),
             properties: mappings.properties,
             // Elasticsearch lists only what is set; this is its default.
             durability: settings.durability.map_or_else(
@@ -284,6 +319,35 @@ mod tests {
         assert_eq!(Meta::deserialize(&all["sync_es"]).unwrap(), newer);
         let broken = look("v1", r#"{"sync_es":{"timeline":"x"}}"#, "");
         assert!(matches!(broken, Err(IndexError::Meta { .. })));
+    }
+
+    #[test]
+    fn deferred_fields_stay_until_they_are_done_whatever_else_is_written() {
+        let field = json!({"type": "dense_vector", "dims": 3});
+        let fields = Map::from_iter([("n".to_owned(), field.clone()), ("e".to_owned(), field)]);
+        let meta = json!(meta_deferring(&sample(), &fields)).to_string();
+        let read = || {
+            let mut found = look("v1", &meta, "").unwrap();
+            let flat = json!({"type": "dense_vector", "index_options": {"type": "flat"}});
+            found.properties.insert("e".to_owned(), flat);
+            found
+        };
+        assert_eq!(read().deferred, fields);
+        // The other one is mapped as it is to be.
+        assert_eq!(
+            read()
+                .flat()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>(),
+            ["e"]
+        );
+        let kept = json!(read().with_meta(&sample())).to_string();
+        assert_eq!(look("v1", &kept, "").unwrap().deferred, fields);
+        let done = json!(read().nothing_deferred()).to_string();
+        let done = look("v1", &done, "").unwrap();
+        assert_eq!((done.deferred, done.meta), (Map::new(), Some(sample())));
+        assert_eq!(meta_deferring(&sample(), &Map::new()), meta_of(&sample()));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Client, Distribution, Error, Look, Meta, Method, Response,
-    generation::meta_of,
+    Client, Distribution, Error, Look, Merge, Meta, Method, Response, Segments,
+    generation::{meta_deferring, meta_of},
     json as body,
     pages::{Hit, Pages, Scan, Shards, refresh},
     segment,
@@ -58,13 +58,24 @@ impl Index {
         Look::read(&answer, &self.name).map(Some)
     }
 
-    /// Makes the index, from whichever template its name matches, with our part of `_meta`.
+    /// Makes the index, from whichever template its name matches, with our part of `_meta`. Fields in
+    /// `instead` are mapped so instead of as in the template, until the index is loaded and they get
+    /// the mapping in `deferred`.
     ///
     /// # Errors
     /// [`IndexError::Exists`] unless the one that exists is this one, made by a request whose
     /// answer was lost.
-    pub async fn create(&self, meta: &Meta) -> Result<(), IndexError> {
-        let request = json!({"mappings": {"_meta": meta_of(meta)}});
+    pub async fn create(
+        &self,
+        meta: &Meta,
+        instead: &Map<String, Value>,
+        deferred: &Map<String, Value>,
+    ) -> Result<(), IndexError> {
+        let mut mappings = json!({"_meta": meta_deferring(meta, deferred)});
+        if !instead.is_empty() {
+            mappings["properties"] = json!(instead);
+        }
+        let request = json!({"mappings": mappings});
         match self.change(Method::Put, "", &request).await {
             Err(IndexError::Request(error)) if error.is("resource_already_exists_exception") => {
                 let exists = || IndexError::Exists {
@@ -97,6 +108,42 @@ impl Index {
     pub async fn put_properties(&self, properties: &Map<String, Value>) -> Result<(), IndexError> {
         let request = json!({"properties": properties});
         self.change(Method::Put, "/_mapping", &request).await
+    }
+
+    /// Notes that no field waits for its graph any more.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn put_nothing_deferred(&self) -> Result<(), IndexError> {
+        let Some(look) = self.look().await? else {
+            return Ok(());
+        };
+        let request = json!({"_meta": look.nothing_deferred()});
+        self.change(Method::Put, "/_mapping", &request).await
+    }
+
+    /// The segments that searches see.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn segments(&self) -> Result<Segments, IndexError> {
+        Ok(Segments::look(&self.client, &self.name).await?)
+    }
+
+    /// Has these segments of it rewritten: see [`Segments::rewrite`].
+    ///
+    /// # Errors
+    /// A request failed.
+    pub async fn rewrite(&self, segments: &Segments) -> Result<Merge, IndexError> {
+        Ok(segments.rewrite(&self.client, &self.name).await?)
+    }
+
+    /// Whether `merge` is still under way.
+    ///
+    /// # Errors
+    /// It failed, or the request did.
+    pub async fn is_under_way(&self, merge: &Merge) -> Result<bool, IndexError> {
+        Ok(merge.is_under_way(&self.client).await?)
     }
 
     /// Makes everything acknowledged until now visible to searches.

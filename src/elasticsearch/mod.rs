@@ -11,6 +11,7 @@ mod names;
 mod nodes;
 mod pages;
 mod records;
+mod segments;
 mod verdict;
 
 pub use answer::{Distribution, Response, Server};
@@ -23,6 +24,7 @@ pub use names::{alias_targets, put_template, swap_alias};
 pub use records::{
     DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
 };
+pub use segments::{Merge, Segments};
 pub use verdict::{BULK_FILTER_PATH, Malformed, Sent, Verdict, judge};
 
 use bytes::Bytes;

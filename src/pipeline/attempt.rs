@@ -17,6 +17,7 @@ use super::{
     table::{CurrentTable, Look},
     tail::{AliasSwitch, Tail},
     target::Target,
+    vectors,
 };
 use crate::{
     change::{Lsn, Version, Windows},
@@ -81,7 +82,7 @@ impl<'a> Attempt<'a> {
         );
         // From here on things are changed.
         let (attempt, record) = Self::set_up(job, session, facts, table, (runs, record)).await?;
-        attempt.walk(plan, record, shutdown).await
+        Box::pin(attempt.walk(plan, record, shutdown)).await
     }
 
     /// Makes what is missing: publication, template, index, our own records.
@@ -142,26 +143,23 @@ impl<'a> Attempt<'a> {
                 self.begin(drop_slot, record, shutdown).await?
             }
             (Mode::OneShot, Plan::Begin { .. }) => self.begin_one_shot(record, shutdown).await?,
-            (mode, Plan::Resume) => {
-                let ended = self.resume(record, shutdown).await?;
-                if mode == Mode::OneShot {
-                    tracing::info!(
-                        "this run went on with an earlier one: run again to renew the rows that were copied then"
-                    );
-                }
-                ended
-            }
+            (_, Plan::Resume) => self.resume(record, shutdown).await?,
             (_, Plan::Tail) => {
                 record.run.coverage = Some(self.facts.coverage.clone());
                 Ended::Complete
             }
         };
+        if self.job.mode == Mode::OneShot && matches!(plan, Plan::Resume | Plan::Tail) {
+            tracing::info!(
+                "this run went on with an earlier one: run again to renew the rows that were copied then"
+            );
+        }
         if ended == Ended::Interrupted {
             return Ok(Outcome::Interrupted);
         }
         match self.job.mode {
             Mode::Continuous => self.tail(record, shutdown).await,
-            Mode::OneShot => self.finish(record).await,
+            Mode::OneShot => self.finish(record, shutdown).await,
         }
     }
 
@@ -386,6 +384,7 @@ impl<'a> Attempt<'a> {
             read_ahead_to,
             alias: names.alias.clone(),
             switch,
+            vectors: watch::Sender::new(false),
             strict_mapping: self.job.own_template.is_none(),
         };
         follow(tail, record, shutdown)
@@ -394,8 +393,17 @@ impl<'a> Attempt<'a> {
     }
 
     /// The end of a one-shot run. A trouble is waited for here: another attempt would copy all again.
-    async fn finish(&self, record: &mut Record) -> Result<Outcome, Failure> {
+    async fn finish(
+        &self,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Outcome, Failure> {
         let names = &self.job.names;
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => return Ok(Outcome::Interrupted),
+            built = vectors::build(&self.target.index, self.job.retry) => built?,
+        }
         let mut attempt = 0;
         while let Err(failure) = self.point_alias().await {
             attempt += 1;

@@ -29,6 +29,8 @@ pub struct Job {
     pub shards: u32,
     /// `EMBEDDING_DIMENSIONS`.
     pub dimensions: u32,
+    /// Load a new index without its vector graph, and build that once at the end.
+    pub defer_vectors: bool,
     /// Rows a cursor fetch.
     pub fetch_rows: u32,
     /// Documents a bulk request, at most.

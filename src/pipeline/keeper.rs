@@ -23,6 +23,8 @@ pub(super) struct Keeper<'a> {
     reached: watch::Receiver<Option<Reached<Lsn>>>,
     confirm: watch::Sender<Option<Lsn>>,
     switch: Option<AliasSwitch>,
+    /// Whether the index has all of its vector graph.
+    vectors: watch::Receiver<bool>,
     /// The books up to the stored position.
     counted: Books,
     /// The last position that is stored.
@@ -44,6 +46,7 @@ impl<'a> Keeper<'a> {
             reached: shared.acknowledger.reached(),
             confirm,
             switch,
+            vectors: shared.tail.vectors.subscribe(),
             counted: Books::default(),
             stored: None,
         }
@@ -55,12 +58,16 @@ impl<'a> Keeper<'a> {
         loop {
             let changed = async {
                 tokio::time::sleep_until(next).await;
-                self.reached.changed().await
+                tokio::select! {
+                    changed = self.reached.changed() => changed.is_ok(),
+                    // The alias may wait for nothing else.
+                    Ok(()) = self.vectors.changed(), if self.switch.is_some() => true,
+                }
             };
             let stored = tokio::select! {
                 bound = self.shared.bound.asked() => self.store_bound(bound).await,
                 changed = changed => {
-                    if changed.is_err() {
+                    if !changed {
                         return Failure::Lane;
                     }
                     next = Instant::now() + STORE_INTERVAL;
@@ -117,9 +124,12 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Points the alias to the index once all is in that was written before the snapshot's end.
+    /// Points the alias to the index once all is in that was written before the snapshot's end, and
+    /// the index is as fast as it is to be.
     async fn switch_alias(&mut self, reached: Lsn) -> Result<(), Failure> {
-        let Some(switch) = self.switch.take_if(|switch| reached >= switch.at) else {
+        let built = *self.vectors.borrow_and_update();
+        let due = |switch: &mut AliasSwitch| built && reached >= switch.at;
+        let Some(switch) = self.switch.take_if(due) else {
             return Ok(());
         };
         let index = self.tail.target.index.name();

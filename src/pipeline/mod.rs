@@ -24,6 +24,7 @@ mod sweep;
 mod table;
 mod tail;
 mod target;
+mod vectors;
 mod watch;
 
 pub use failure::Failure;

@@ -79,7 +79,7 @@ pub enum Plan {
     },
     /// The snapshot goes on after the last acknowledged key.
     Resume,
-    /// The snapshot is complete; the stream goes on.
+    /// The snapshot is complete; what follows it goes on.
     Tail,
 }
 
@@ -95,6 +95,14 @@ pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
         {
             Ok(Plan::Resume)
         }
+        (Mode::OneShot, Some(run))
+            if run.phase == Phase::Sweep
+                && deferred(facts)
+                && same_index(facts, run)
+                && same_table(facts, run) =>
+        {
+            Ok(Plan::Tail)
+        }
         (Mode::OneShot, _) => Ok(Plan::Begin { drop_slot: false }),
         (Mode::Continuous, Some(run)) if run.phase == Phase::Preparing => {
             own_slot(facts, run)?;
@@ -108,6 +116,12 @@ pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
             Some(_) => Err(foreign_slot(facts, "no run into this index knows it")),
         },
     }
+}
+
+/// Whether the index was loaded, and then the run ended before it had its vector graph.
+fn deferred(facts: &Facts) -> bool {
+    let index = facts.index.as_ref();
+    index.is_some_and(|index| !index.deferred.is_empty())
 }
 
 /// A continuous run that has got as far as its slot.

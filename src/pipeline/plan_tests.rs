@@ -311,6 +311,27 @@ fn a_one_shot_run_begins_anew_when_table_or_index_are_not_what_they_were() {
 }
 
 #[test]
+fn a_one_shot_run_that_was_building_the_vector_index_goes_on_with_that_alone() {
+    let building = || {
+        let mut facts = one_shot_at(Phase::Sweep);
+        if let Some(index) = &mut facts.index {
+            index.deferred.insert("embedding".to_owned(), json!({}));
+        }
+        facts
+    };
+    assert_eq!(planned(&building()), Plan::Tail);
+    let changes: [fn(&mut Facts); 2] = [
+        |facts| "rewritten".clone_into(&mut facts.table.storage),
+        |facts| facts.run = None,
+    ];
+    for change in changes {
+        let mut facts = building();
+        change(&mut facts);
+        assert_eq!(planned(&facts), Plan::Begin { drop_slot: false });
+    }
+}
+
+#[test]
 fn nothing_has_to_be_mended_for_a_healthy_table() {
     assert_eq!(preconditions(&new()), []);
     assert_eq!(preconditions(&at(Phase::Stream)), []);

@@ -16,8 +16,10 @@ use super::{
 use crate::{
     change::{Coverage, Lsn, Row, Windows},
     delivery::{Writer, WriterOptions},
-    document::{Layout, TemplateOptions, own_template, template},
-    elasticsearch::{self, DeadLetters, Index, Meta, Phase, RelationName, Run, Runs, put_template},
+    document::{Deferral, Layout, TemplateOptions, deferral, own_template, template},
+    elasticsearch::{
+        self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs, put_template,
+    },
     postgres::{
         self, Error, Session,
         catalog::{self, Publication, Table},
@@ -269,13 +271,24 @@ pub(super) async fn index(
         add_fields(&index, found, &look.layout, job.own_template.is_none()).await?;
         return Ok((index, found.uuid.clone()));
     }
-    index.create(&meta(facts, None)).await?;
+    let Deferral { flat, wanted } = if job.defer_vectors && can_defer(server) {
+        deferral(&body)
+    } else {
+        Deferral::default()
+    };
+    index.create(&meta(facts, None), &flat, &wanted).await?;
     failpoint!("index-created", Failure::Heals);
     tracing::info!(index = names.index, "created the index");
     let made = index.look().await?;
     let made =
         made.ok_or_else(|| Failure::Heals(format!("index {} is gone again", names.index)))?;
     Ok((index, made.uuid))
+}
+
+/// Whether the server lets a vector field go from one form to another: tried from this version on.
+fn can_defer(server: &elasticsearch::Server) -> bool {
+    let (major, minor, _) = server.version;
+    server.distribution == Distribution::Elasticsearch && (major, minor) >= (8, 19)
 }
 
 /// What the index says of itself, once the slot is made with its consistent point.

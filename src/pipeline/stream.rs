@@ -21,6 +21,7 @@ use super::{
     keeper::Keeper,
     record::Record,
     tail::{Finished, Shared, Tail},
+    vectors::build_beside,
     watch::watch,
 };
 use crate::{
@@ -63,6 +64,7 @@ pub(super) async fn follow(
     );
     tasks.spawn(shared.clone().submit(queue));
 
+    let retry = record.retry;
     let mut keeper = Keeper::new(&shared, record, confirm);
     let failure = tokio::select! {
         biased;
@@ -71,6 +73,7 @@ pub(super) async fn follow(
         Some(ended) = tasks.join_next() => Some(task_failure(ended)),
         failure = keeper.run() => Some(failure),
         failure = watch(&shared.tail) => Some(failure),
+        failure = build_beside(&shared.tail, retry) => Some(failure),
     };
     if let Some(failure) = failure {
         return Err(prefer_stop(failure, &mut lanes).await);

@@ -43,6 +43,8 @@ pub(super) struct Tail {
     pub alias: String,
     /// Points the alias to the index once this LSN is reached; nothing to do when `None`.
     pub switch: Option<AliasSwitch>,
+    /// Whether the index has all of its vector graph.
+    pub vectors: watch::Sender<bool>,
     /// The mapping is ours, so that a column which does not fit it is a stop.
     pub strict_mapping: bool,
 }

@@ -5,8 +5,7 @@
 
 #![expect(
     clippy::doc_markdown,
-    clippy::struct_field_names,
-    reason = "a field's name is the setting's, its doc comment the help text, read as it is"
+    reason = "a doc comment is the help text, read as it is"
 )]
 
 use std::path::PathBuf;
@@ -16,7 +15,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::values::{
-    TableName, filter, identifier, index_name, node_url, seconds, slot, switch, table, whole,
+    TableName, VectorIndex, filter, identifier, index_name, node_url, seconds, slot, switch, table,
+    whole,
 };
 use crate::observe::logs::LogFormat;
 
@@ -165,6 +165,16 @@ pub(super) struct ElasticsearchArguments {
         value_parser = whole(1..=1024)
     )]
     pub(super) elasticsearch_number_of_shards: u32,
+    /// When a new index gets the graph by which vectors are searched: with each document, or once,
+    /// when all rows are in and before the alias points to it
+    #[arg(
+        long,
+        env = "SYNC_ES_VECTOR_INDEX",
+        value_name = "WHEN",
+        value_enum,
+        default_value = "immediate"
+    )]
+    pub(super) vector_index: VectorIndex,
     /// Index template of your own, a JSON file [default: built in]
     #[arg(
         long,

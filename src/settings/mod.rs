@@ -18,7 +18,7 @@ pub use arguments::Arguments;
 pub use error::{Origin, SettingsError};
 pub use layers::{Environment, Layers, Refusal, flags, layered};
 pub use secret::Secret;
-pub use values::TableName;
+pub use values::{TableName, VectorIndex};
 
 use std::{path::PathBuf, time::Duration};
 
@@ -74,6 +74,8 @@ pub struct Elasticsearch {
     pub alias: String,
     /// Primary shards of an index that we create.
     pub shards: u32,
+    /// When a new index gets the graph of its vectors.
+    pub vector_index: VectorIndex,
     /// A template of the user's own, instead of the built-in one.
     pub template: Option<PathBuf>,
 }
@@ -304,6 +306,7 @@ fn elasticsearch_settings(
         index: given.elasticsearch_index_name,
         alias: given.elasticsearch_index_alias,
         shards: given.elasticsearch_number_of_shards,
+        vector_index: given.vector_index,
         template: given.elasticsearch_index_template,
     })
 }

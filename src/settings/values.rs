@@ -19,6 +19,15 @@ impl fmt::Display for TableName {
     }
 }
 
+/// When a new index gets the graph by which its vectors are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum VectorIndex {
+    /// With each document.
+    Immediate,
+    /// Once, when all rows are in and before the alias points to it.
+    Deferred,
+}
+
 /// PostgreSQL cuts longer names off without an error (`NAMEDATALEN` − 1).
 const NAME_BYTES_MAX: usize = 63;
 

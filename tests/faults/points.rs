@@ -65,7 +65,7 @@ pub(crate) fn reached(by: impl Fn(Reached) -> bool) -> impl Iterator<Item = Poin
 }
 
 #[rustfmt::skip]
-pub(crate) const POINTS: [Point; 42] = [
+pub(crate) const POINTS: [Point; 46] = [
     Point::new("leader-lock-taken", OnTheWay, Error),
     Point::new("publication-created", OnTheWay, Error),
     Point::new("index-created", OnTheWay, Error),
@@ -84,6 +84,10 @@ pub(crate) const POINTS: [Point; 42] = [
     Point::new("stream-noted", OnTheWay, Error),
     Point::new("mark-written", OnTheWay, Error),
     Point::new("stream-started", OnTheWay, Error),
+    Point::new("vector-mapping-changed", OnTheWay, Error),
+    Point::new("vector-merge-begun", OnTheWay, Error),
+    Point::new("vectors-built", OnTheWay, Error),
+    Point::new("vectors-noted", OnTheWay, Error),
     Point::new("alias-about-to-move", OnTheWay, Error),
     Point::new("alias-moved", OnTheWay, Error),
     Point::new("bulk-sent", Streaming(Change::Rows), Error),

@@ -58,6 +58,7 @@ impl<'a> Stage<'a> {
     pub(crate) fn armed(&self, arguments: &[&str], points: &str) -> Invocation {
         let call = self.world.sync_es(arguments);
         call.env("FAILPOINTS", points)
+            .env("SYNC_ES_VECTOR_INDEX", "deferred")
             .env("ES_RETRY_MAX_BACKOFF_SECONDS", "0.3")
             .env("ES_RETRY_BACKOFF_SECONDS", "0.1")
             .env("ES_MAX_RETRIES", "50")

@@ -231,6 +231,7 @@ fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
         stage.rest().await;
         let run = ["run", "--snapshot-only"];
         let snapshot = |point: &Point| point.name.starts_with("snapshot-");
+        let vectors = |point: &Point| point.name.starts_with("vector");
         let alias = |point: &Point| point.name.starts_with("alias-");
         let own = || reached(|by| by == Reached::OneShot);
         let shared = || reached(|by| by == Reached::OnTheWay);
@@ -238,6 +239,7 @@ fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
             .filter(snapshot)
             .chain(bulks())
             .chain(shared().filter(snapshot))
+            .chain(shared().filter(vectors))
             .chain(shared().filter(alias))
             .chain(own().filter(|point| !snapshot(point)));
         for point in in_order {

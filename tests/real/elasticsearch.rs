@@ -83,16 +83,19 @@ async fn a_guarded_name_is_never_made_by_a_write() {
 async fn an_index_says_what_it_was_made_for() {
     let test = Test::new("made-for").await;
     let index = Index::new(&test.client, &test.name);
-    index.create(&meta()).await.unwrap();
     index
-        .create(&meta())
+        .create(&meta(), &Map::new(), &Map::new())
+        .await
+        .unwrap();
+    index
+        .create(&meta(), &Map::new(), &Map::new())
         .await
         .expect("the answer of the first could have been lost");
     let other = Meta {
         timeline: 2,
         ..meta()
     };
-    let refused = index.create(&other).await;
+    let refused = index.create(&other, &Map::new(), &Map::new()).await;
     assert!(
         matches!(refused, Err(IndexError::Exists { .. })),
         "{refused:?}"
@@ -133,7 +136,7 @@ async fn an_index_says_what_it_was_made_for() {
 async fn each_operation_has_its_verdict_and_the_failed_ones_are_sent_alone() {
     let test = Test::new("verdicts").await;
     Index::new(&test.client, &test.name)
-        .create(&meta())
+        .create(&meta(), &Map::new(), &Map::new())
         .await
         .unwrap();
     let mut bulk = Bulk::new();
@@ -170,7 +173,10 @@ async fn each_operation_has_its_verdict_and_the_failed_ones_are_sent_alone() {
 async fn every_document_is_read_once_by_id_and_version() {
     let test = Test::new("every-document").await;
     let index = Index::new(&test.client, &test.name);
-    index.create(&meta()).await.unwrap();
+    index
+        .create(&meta(), &Map::new(), &Map::new())
+        .await
+        .unwrap();
     let mut bulk = Bulk::new();
     for n in 0..10_050 {
         push(&mut bulk, &format!("k{n}"), n + 1, "{}");
@@ -196,7 +202,7 @@ async fn an_alias_moves_in_one_step_and_only_from_where_it_is_expected() {
     let names = [1, 2, 3].map(|n| format!("{}-v{n}", test.name));
     for name in &names {
         Index::new(&test.client, name)
-            .create(&meta())
+            .create(&meta(), &Map::new(), &Map::new())
             .await
             .unwrap();
     }

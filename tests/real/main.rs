@@ -39,6 +39,7 @@ mod history;
 mod metadata;
 mod settings;
 mod search;
+mod vectors;
 mod elasticsearch;
 mod network;
 mod security;
