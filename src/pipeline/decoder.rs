@@ -19,6 +19,9 @@ use crate::{
     stop::Stop,
 };
 
+/// Operations that room is taken for at once. Each alone would cost more than its encoding.
+const ADMITTED_TOGETHER: usize = 64;
+
 /// Frames to items.
 pub(super) struct Decoder {
     shared: Arc<Shared>,
@@ -144,19 +147,27 @@ impl Decoder {
         self.shared
             .acknowledger
             .add(ticket, operations.len() as u64);
-        for operation in operations {
-            let layout = self.layout(&operation)?;
-            let share = self.shared.delivery.admit(1, wire_bytes(&operation)).await;
-            self.send(Item::Write {
-                operation,
-                layout,
-                ticket,
-                share,
-                xid,
-            })
-            .await?;
+        let mut operations = operations.into_iter();
+        loop {
+            let part: Vec<Operation> = operations.by_ref().take(ADMITTED_TOGETHER).collect();
+            if part.is_empty() {
+                return Ok(());
+            }
+            let bytes = part.iter().map(wire_bytes).sum();
+            let share = self.shared.delivery.admit(part.len(), bytes).await;
+            for operation in part {
+                let layout = self.layout(&operation)?;
+                let share = share.clone();
+                self.send(Item::Write {
+                    operation,
+                    layout,
+                    ticket,
+                    share,
+                    xid,
+                })
+                .await?;
+            }
         }
-        Ok(())
     }
 
     /// The table looks otherwise from here on: fields that are new go into the mapping first.

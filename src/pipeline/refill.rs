@@ -113,6 +113,11 @@ pub(super) async fn refill(
 }
 
 impl Refilled {
+    /// Bytes of the rows on the wire.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.values().map(|row| row.bytes.len()).sum()
+    }
+
     fn new(look: &Look, rows: Vec<Row>, wal_end: Lsn) -> Result<Self, Failure> {
         let keyed = rows.into_iter().map(|row| Ok((look.key(&row)?, row)));
         Ok(Self {

@@ -1,6 +1,6 @@
 //! Items to the lanes, in order; those whose rows were read again (`completer.rs`) with these rows.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     change::{Action, Version},
-    delivery::{Budget, Fate, Ticket, Write},
+    delivery::{Budget, Fate, Share, Ticket, Write},
     document::Layout,
 };
 
@@ -37,6 +37,14 @@ impl Shared {
     async fn hand_over(&self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Failure> {
         let budget = Budget::new(REFILL_BYTES_MAX);
         while let Some(Batch { items, refilled }) = batches.recv().await {
+            let refilled = match refilled {
+                Some(refilled) => {
+                    let share = budget.admit(refilled.rows.len(), refilled.bytes()).await;
+                    Some((refilled, share))
+                }
+                None => None,
+            };
+            let mut writes = Vec::with_capacity(items.len());
             for item in items {
                 match item {
                     Item::Write {
@@ -52,16 +60,22 @@ impl Shared {
                             ticket,
                             share,
                         };
-                        let write = renewed(write, refilled.as_ref(), &budget).await;
-                        self.delivery.submit(vec![write]).await?;
+                        writes.push(match &refilled {
+                            Some((refilled, share)) => renewed(write, refilled, share),
+                            None => write,
+                        });
                     }
                     Item::Truncate {
                         version,
                         layout,
                         ticket,
-                    } => self.truncate(version, layout, ticket).await?,
+                    } => {
+                        self.delivery.submit(mem::take(&mut writes)).await?;
+                        self.truncate(version, layout, ticket).await?;
+                    }
                 }
             }
+            self.delivery.submit(writes).await?;
         }
         Ok(())
     }
@@ -97,16 +111,13 @@ impl Shared {
     }
 }
 
-/// The write with its row as it was read again, if it was. A row that is gone is a delete: that is
-/// how it ends, and its own delete, or an insert of its key, follows with a higher version. A row
-/// that is there again, though the change deleted it, is a write.
-async fn renewed(mut write: Write, refilled: Option<&Refilled>, budget: &Budget) -> Write {
-    let Some(refilled) = refilled else {
-        return write;
-    };
+/// The write with its row as it was read again. A row that is gone is a delete: that is how it ends,
+/// and its own delete, or an insert of its key, follows with a higher version. A row that is there
+/// again, though the change deleted it, is a write.
+fn renewed(mut write: Write, refilled: &Refilled, share: &Share) -> Write {
     write.layout = refilled.layout.clone();
     if let Some(row) = refilled.rows.get(&write.operation.key) {
-        write.share = budget.admit(1, row.bytes.len()).await;
+        write.share = share.clone();
         write.operation.action = Action::Index(row.clone());
     } else {
         write.operation.action = Action::Delete;

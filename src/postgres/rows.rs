@@ -240,6 +240,10 @@ pub async fn prepare_by_keys(client: &Client, query: &Query) -> Result<Option<St
     }
 }
 
+/// What a prepared statement fails with when the table has been altered; the second is "cached plan
+/// must not change result type".
+const ALTERED: [SqlState; 2] = [SqlState::UNDEFINED_COLUMN, SqlState::FEATURE_NOT_SUPPORTED];
+
 /// The rows with these keys as they are now, through the query's `statement`. What is beyond
 /// `bytes_max` is not kept.
 ///
@@ -254,8 +258,6 @@ pub async fn by_keys(
 ) -> Result<Found, Error> {
     let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
     let doing = || Error::doing(format!("reading {} rows again by key", keys.len()));
-    // The second is "cached plan must not change result type".
-    const ALTERED: [SqlState; 2] = [SqlState::UNDEFINED_COLUMN, SqlState::FEATURE_NOT_SUPPORTED];
     let rows = match client.query_raw(statement, [&keys]).await {
         Ok(rows) => rows,
         Err(error) if error.code().is_some_and(|code| ALTERED.contains(code)) => {
