@@ -1,6 +1,9 @@
 //! The lanes as tasks: operations in, bounded in bytes; positions out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -124,9 +127,17 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
 /// The way into the lanes.
 #[derive(Debug)]
 pub struct Delivery {
-    lanes: Vec<mpsc::Sender<Vec<Write>>>,
+    lanes: Vec<Lane>,
     budget: Budget,
     in_flight: Arc<watch::Sender<u64>>,
+}
+
+/// The way into a lane.
+#[derive(Debug)]
+struct Lane {
+    sender: mpsc::Sender<Vec<Write>>,
+    /// Operations in it that are not resolved.
+    open: Arc<AtomicUsize>,
 }
 
 impl Delivery {
@@ -143,13 +154,18 @@ impl Delivery {
         let mut tasks = JoinSet::new();
         let lanes = (0..lanes).map(|_| {
             let (sender, receiver) = mpsc::channel(LANE_LENGTH);
-            tasks.spawn(run_lane(
-                receiver,
-                writer.clone(),
-                acknowledger.clone(),
-                in_flight.clone(),
-            ));
-            sender
+            let open = Arc::new(AtomicUsize::new(0));
+            let (acknowledger, in_flight, left) =
+                (acknowledger.clone(), in_flight.clone(), open.clone());
+            let resolve = move |fate, tickets: Vec<Ticket>| {
+                let count = tickets.len();
+                // In this order: who sees that nothing is in flight may count on the acknowledgement.
+                acknowledger.resolve(fate, tickets);
+                left.fetch_sub(count, Ordering::Relaxed);
+                in_flight.send_modify(|in_flight| *in_flight -= count as u64);
+            };
+            tasks.spawn(run_lane(receiver, writer.clone(), resolve));
+            Lane { sender, open }
         });
         let lanes = lanes.collect();
         (
@@ -175,20 +191,34 @@ impl Delivery {
     /// # Errors
     /// A lane has ended; why is the result of its task.
     pub async fn submit(&self, writes: Vec<Write>) -> Result<(), LaneEnded> {
-        self.in_flight
-            .send_modify(|count| *count += writes.len() as u64);
-        let lanes = self.lanes.len();
-        let size = writes.len().div_ceil(lanes);
-        let mut parcels: Vec<Vec<Write>> = (0..lanes).map(|_| Vec::with_capacity(size)).collect();
+        let mut parcels: Vec<Vec<Write>> = self.lanes.iter().map(|_| Vec::new()).collect();
         for write in writes {
-            parcels[lane(&write.operation.key, lanes)].push(write);
+            parcels[lane(&write.operation.key, self.lanes.len())].push(write);
         }
         for (lane, parcel) in self.lanes.iter().zip(parcels) {
             if !parcel.is_empty() {
-                lane.send(parcel).await.map_err(|_| LaneEnded)?;
+                self.send(lane, parcel).await?;
             }
         }
         Ok(())
+    }
+
+    /// Hands operations, each the only one of its key until all are resolved, to one lane: that which
+    /// has least to do.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn submit_page(&self, writes: Vec<Write>) -> Result<(), LaneEnded> {
+        let open = |lane: &&Lane| lane.open.load(Ordering::Relaxed);
+        let lane = self.lanes.iter().min_by_key(open).ok_or(LaneEnded)?;
+        self.send(lane, writes).await
+    }
+
+    async fn send(&self, lane: &Lane, writes: Vec<Write>) -> Result<(), LaneEnded> {
+        let count = writes.len();
+        self.in_flight.send_modify(|open| *open += count as u64);
+        lane.open.fetch_add(count, Ordering::Relaxed);
+        lane.sender.send(writes).await.map_err(|_| LaneEnded)
     }
 
     /// Waits until everything that was submitted is resolved.
@@ -204,11 +234,10 @@ impl Delivery {
 #[error("delivery has stopped")]
 pub struct LaneEnded;
 
-async fn run_lane<P: Clone + Send + Sync + 'static>(
+async fn run_lane(
     receiver: mpsc::Receiver<Vec<Write>>,
     writer: Arc<Writer>,
-    acknowledger: Arc<Acknowledger<P>>,
-    in_flight: Arc<watch::Sender<u64>>,
+    resolve: impl Fn(Fate, Vec<Ticket>),
 ) -> Result<(), Stop> {
     let mut waiting = Waiting {
         receiver,
@@ -223,13 +252,7 @@ async fn run_lane<P: Clone + Send + Sync + 'static>(
         {
             batch.add(write);
         }
-        let resolve = |fate, tickets: Vec<Ticket>| {
-            let count = tickets.len() as u64;
-            // In this order: who sees that nothing is in flight may count on the acknowledgement.
-            acknowledger.resolve(fate, tickets);
-            in_flight.send_modify(|in_flight| *in_flight -= count);
-        };
-        writer.deliver(batch, resolve).await?;
+        writer.deliver(batch, &resolve).await?;
     }
     Ok(())
 }

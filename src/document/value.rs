@@ -86,7 +86,7 @@ impl ValueWriter<'_> {
         self.out.reserve(floats.len() * FLOAT_CHARS + 2);
         let mut buffer = zmij::Buffer::new();
         let mut separator = b'[';
-        for float in floats {
+        floats.iter().for_each(|float| {
             self.out.push(separator);
             separator = b',';
             if float.is_finite() {
@@ -95,7 +95,7 @@ impl ValueWriter<'_> {
             } else {
                 self.float(float);
             }
-        }
+        });
         if floats.is_empty() {
             self.out.push(b'[');
         }

@@ -47,11 +47,25 @@ impl fmt::Display for VectorFault {
 
 /// Checks that a vector field of `dimensions` takes the value, which is not NULL.
 pub(super) fn check(value: &Value<'_>, dimensions: u32) -> Result<(), VectorFault> {
-    match value {
-        Value::Floats(floats) => check_floats(floats.len(), floats.iter().map(Ok), dimensions),
-        Value::Array(items) => check_floats(items.len(), items.iter().map(float), dimensions),
-        _ => Err(VectorFault::NotFlat),
+    let mut sum = Sum::default();
+    let found = match value {
+        Value::Floats(floats) => {
+            floats.iter().for_each(|float| sum.add(float));
+            floats.len()
+        }
+        Value::Array(items) => {
+            for item in items {
+                sum.add(float(item)?);
+            }
+            items.len()
+        }
+        _ => return Err(VectorFault::NotFlat),
+    };
+    let expected = dimensions;
+    if u32::try_from(found) != Ok(expected) {
+        return Err(VectorFault::Length { found, expected });
     }
+    sum.check()
 }
 
 /// An array's element as the `f32` that Elasticsearch makes of it.
@@ -65,27 +79,34 @@ fn float(item: &Value<'_>) -> Result<f32, VectorFault> {
     }
 }
 
-fn check_floats(
-    found: usize,
-    floats: impl Iterator<Item = Result<f32, VectorFault>>,
-    dimensions: u32,
-) -> Result<(), VectorFault> {
-    let expected = dimensions;
-    if u32::try_from(found) != Ok(expected) {
-        return Err(VectorFault::Length { found, expected });
+/// What Elasticsearch looks at in a vector.
+struct Sum {
+    finite: bool,
+    squares: f32,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self {
+            finite: true,
+            squares: 0.0,
+        }
     }
-    let mut finite = true;
-    let mut squares = 0.0_f32;
-    for float in floats {
-        let float = float?;
-        finite &= float.is_finite();
-        squares += float * float;
+}
+
+impl Sum {
+    fn add(&mut self, float: f32) {
+        self.finite &= float.is_finite();
+        self.squares += float * float;
     }
-    match squares {
-        _ if !finite => Err(VectorFault::NotFinite),
-        0.0 => Err(VectorFault::Zero),
-        squares if squares.is_infinite() => Err(VectorFault::TooLarge),
-        _ => Ok(()),
+
+    fn check(&self) -> Result<(), VectorFault> {
+        match self.squares {
+            _ if !self.finite => Err(VectorFault::NotFinite),
+            0.0 => Err(VectorFault::Zero),
+            squares if squares.is_infinite() => Err(VectorFault::TooLarge),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
 
 /// Rows of a page, at most, and their bytes on the wire: what a kill repeats beside what is in flight.
 const PAGE_ROWS: usize = 500;
-const PAGE_BYTES: usize = 256 << 10;
+const PAGE_BYTES: usize = 512 << 10;
 
 /// What the snapshot works with.
 pub(super) struct Snapshot<'a> {
@@ -189,7 +189,8 @@ impl Snapshot<'_> {
             ticket,
             share: share.clone(),
         });
-        delivery.submit(writes.collect()).await?;
+        // The table has each key once, and nothing else is written meanwhile.
+        delivery.submit_page(writes.collect()).await?;
         acknowledger.seal(ticket, last);
         failpoint!("page-handed-over", Failure::Heals);
         Ok(())

@@ -1,7 +1,5 @@
 //! A run of floats that stays in the wire's bytes: an embedding is never copied to be read.
 
-use std::slice::ChunksExact;
-
 /// A run of floats still in wire form (big-endian). Its bytes always fit its layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floats<'a> {
@@ -37,12 +35,17 @@ impl<'a> Floats<'a> {
     /// with a NULL among them is not).
     #[must_use]
     pub fn new(bytes: &'a [u8], layout: FloatLayout) -> Option<Self> {
-        let elements = bytes.chunks_exact(layout.element_bytes());
-        if !elements.remainder().is_empty() {
+        if !bytes.len().is_multiple_of(layout.element_bytes()) {
             return None;
         }
-        let prefixed = layout == FloatLayout::LengthPrefixed;
-        if prefixed && !elements.into_iter().all(|e| e.starts_with(&[0, 0, 0, 4])) {
+        let length = |&[a, b, c, d, ..]: &[u8; 8]| u32::from_be_bytes([a, b, c, d]);
+        if layout == FloatLayout::LengthPrefixed
+            && !bytes
+                .as_chunks()
+                .0
+                .iter()
+                .all(|element| length(element) == 4)
+        {
             return None;
         }
         Some(Self { bytes, layout })
@@ -69,9 +72,7 @@ impl<'a> Floats<'a> {
     /// The floats in order, halves converted exactly.
     #[must_use]
     pub fn iter(&self) -> FloatsIter<'a> {
-        FloatsIter {
-            elements: self.bytes.chunks_exact(self.layout.element_bytes()),
-        }
+        FloatsIter(*self)
     }
 }
 
@@ -93,17 +94,18 @@ impl<'a> IntoIterator for &Floats<'a> {
     }
 }
 
-/// Iterator over the elements of a [`Floats`].
+/// Iterator over the elements of a [`Floats`]. To go through all of them, [`Iterator::for_each`] is
+/// twice as fast as `for`: the layout is looked at once.
 #[derive(Debug, Clone)]
-pub struct FloatsIter<'a> {
-    elements: ChunksExact<'a, u8>,
-}
+pub struct FloatsIter<'a>(Floats<'a>);
 
 impl Iterator for FloatsIter<'_> {
     type Item = f32;
 
     fn next(&mut self) -> Option<f32> {
-        let element = self.elements.next()?;
+        let size = self.0.layout.element_bytes();
+        let (element, rest) = self.0.bytes.split_at_checked(size)?;
+        self.0.bytes = rest;
         Some(match *element {
             [high, low] => single_from_half(u16::from_be_bytes([high, low])),
             [.., a, b, c, d] => f32::from_be_bytes([a, b, c, d]),
@@ -113,7 +115,27 @@ impl Iterator for FloatsIter<'_> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.elements.size_hint()
+        (self.0.len(), Some(self.0.len()))
+    }
+
+    fn fold<B, F: FnMut(B, f32) -> B>(self, first: B, add: F) -> B {
+        let Floats { bytes, layout } = self.0;
+        match layout {
+            FloatLayout::LengthPrefixed => {
+                let elements = bytes.as_chunks().0.iter();
+                let floats = elements.map(|&[_, _, _, _, a, b, c, d]| [a, b, c, d]);
+                floats.map(f32::from_be_bytes).fold(first, add)
+            }
+            FloatLayout::Single => {
+                let floats = bytes.as_chunks().0.iter().copied();
+                floats.map(f32::from_be_bytes).fold(first, add)
+            }
+            FloatLayout::Half => {
+                let halves = bytes.as_chunks().0.iter().copied();
+                let floats = halves.map(|half| single_from_half(u16::from_be_bytes(half)));
+                floats.fold(first, add)
+            }
+        }
     }
 }
 
