@@ -95,11 +95,12 @@ pub(crate) const POINTS: [Point; 46] = [
     Point::new("bulk-resolved", Streaming(Change::Rows), CrashOrStall),
     Point::new("commit-seen", Streaming(Change::Rows), Error),
     Point::new("rows-read-again", Streaming(Change::Rows), Error),
-    Point::new("bound-stored", Streaming(Change::Rows), Error),
     Point::new("keepalive-noted", Streaming(Change::Rows), Error),
     Point::new("position-reached", Streaming(Change::Rows), Error),
     Point::new("position-stored", Streaming(Change::Rows), Error),
     Point::new("position-confirmed", Streaming(Change::Rows), Error),
+    // Each brings the WAL on by more than a bound lies ahead of a reading.
+    Point::new("bound-stored", Streaming(Change::LargeTransaction), Error),
     Point::new("window-handed-over", Streaming(Change::LargeTransaction), Error),
     Point::new("truncate-begun", Streaming(Change::Truncate), Error),
     Point::new("sweep-under-way", Streaming(Change::Truncate), Error),
