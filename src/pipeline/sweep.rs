@@ -16,6 +16,8 @@ use crate::{
 
 /// Wire bytes of deletes in flight, at most.
 const BYTES_MAX: u32 = 4 << 20;
+/// Deletes that are handed over at once.
+const DELETES_TOGETHER: usize = 64;
 
 /// The index to sweep, and the way to it.
 pub(super) struct Sweep<'a, P> {
@@ -49,20 +51,22 @@ impl<P: Clone + Send + Sync + 'static> Sweep<'_, P> {
         while let Some(page) = documents.next().await? {
             self.acknowledger.add(self.ticket, page.len() as u64);
             swept += page.len() as u64;
-            let bytes = page.iter().map(|(key, _)| key.as_str().len()).sum();
-            let share = budget.admit(page.len(), bytes).await;
-            let deletes = page.into_iter().map(|(key, _)| Write {
-                operation: Operation {
-                    key,
-                    version,
-                    action: Action::Delete,
-                },
-                layout: self.layout.clone(),
-                ticket: self.ticket,
-                share: share.clone(),
-            });
-            self.delivery.submit(deletes.collect()).await?;
-            failpoint!("sweep-under-way", Failure::Heals);
+            for keys in page.chunks(DELETES_TOGETHER) {
+                let bytes = keys.iter().map(|(key, _)| key.as_str().len()).sum();
+                let share = budget.admit(keys.len(), bytes).await;
+                let deletes = keys.iter().map(|(key, _)| Write {
+                    operation: Operation {
+                        key: key.clone(),
+                        version,
+                        action: Action::Delete,
+                    },
+                    layout: self.layout.clone(),
+                    ticket: self.ticket,
+                    share: share.clone(),
+                });
+                self.delivery.submit(deletes.collect()).await?;
+                failpoint!("sweep-under-way", Failure::Heals);
+            }
         }
         Ok(swept)
     }

@@ -82,8 +82,7 @@ fn a_crash_at_any_point_of_the_stream_loses_nothing() {
         for change in CHANGES {
             for point in reached(|by| by == Reached::Streaming(change)) {
                 let later = match (change, point.name) {
-                    (_, "sweep-under-way") => random.random_range(1..40),
-                    (Change::Rows, _) => random.random_range(1..5),
+                    (Change::Rows, _) | (_, "sweep-under-way") => random.random_range(1..5),
                     _ => 1,
                 };
                 stage.crash(point, 0, change).await;
@@ -255,7 +254,7 @@ fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
         let sweep = reached(|by| by == Reached::Streaming(Change::Truncate));
         let sweep = sweep.filter(|point| point.name == "sweep-under-way");
         for point in sweep {
-            let crash = crash_at(point, random.random_range(0..100));
+            let crash = crash_at(point, random.random_range(0..10));
             crashed(&stage.armed(&run, &crash).output().await, point);
         }
         let errors: Vec<Point> = own().chain(shared().filter(snapshot)).collect();
@@ -264,7 +263,7 @@ fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
             .filter(|point| point.fault == Fault::Error);
         let errors: Vec<String> = errors
             .map(|point| format!("{}=1*return", point.name))
-            .chain(["sweep-under-way=30*off->1*return".to_owned()])
+            .chain(["sweep-under-way=5*off->1*return".to_owned()])
             .collect();
         let outcome = stage.armed(&run, &errors.join(";")).output().await;
         outcome.succeeded();
