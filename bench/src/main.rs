@@ -31,8 +31,9 @@ mod toast;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{elasticsearch::Elasticsearch, postgres::Postgres, process::Programs, report::Report};
 
@@ -148,13 +149,28 @@ fn main() -> Result<()> {
         Command::Measure(arguments) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?
-            .block_on(run(arguments)),
+            .block_on(async {
+                // Whatever is measured is dropped at a signal, and with it the programs it has started.
+                tokio::select! {
+                    measured = run(arguments) => measured,
+                    signal = asked_to_end() => bail!("ended by {}", signal?),
+                }
+            }),
         // One thread, as cheap as it gets.
         Command::Read { way, postgres_url } => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?
             .block_on(cursor::read(way, &postgres_url)),
     }
+}
+
+async fn asked_to_end() -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
