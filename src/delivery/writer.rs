@@ -83,6 +83,12 @@ impl Writer {
         batch.is_full(self.gate.capacity().documents(), WIRE_BYTES_MAX)
     }
 
+    /// Documents in a request, at most.
+    #[must_use]
+    pub fn documents_max(&self) -> usize {
+        self.options.documents_max
+    }
+
     /// What was left out of documents.
     #[must_use]
     pub fn left_out(&self) -> &LeftOut {

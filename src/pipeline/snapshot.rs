@@ -152,7 +152,7 @@ impl Snapshot<'_> {
                 any = true;
                 page.bytes += row.bytes.len();
                 page.rows.push((self.look.key(&row)?, row));
-                if page.is_full() {
+                if page.is_full(self.writer.documents_max()) {
                     read.fetch_add(page.rows.len() as u64, Ordering::Relaxed);
                     self.hand_over(mem::take(&mut page), delivery, acknowledger)
                         .await?;
@@ -206,8 +206,9 @@ struct Page {
 }
 
 impl Page {
-    fn is_full(&self) -> bool {
-        self.rows.len() >= PAGE_ROWS || self.bytes >= PAGE_BYTES
+    /// It is one request if it can be, so that it is acknowledged with its first answer.
+    fn is_full(&self, documents_max: usize) -> bool {
+        self.rows.len() >= PAGE_ROWS.min(documents_max) || self.bytes >= PAGE_BYTES
     }
 }
 
