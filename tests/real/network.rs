@@ -36,8 +36,9 @@ impl Load {
 
     /// Waits until everything is in that is committed now, on a machine that is busy with other tests.
     async fn ready(&self, world: &World, program: &mut SyncEs) {
+        // A dead request is waited for for a minute, and one may follow another.
         world
-            .caught_up_within(Duration::from_mins(2), program)
+            .caught_up_within(Duration::from_mins(4), program)
             .await;
     }
 
