@@ -1,4 +1,4 @@
-//! What is asked of PostgreSQL: databases, sessions, positions and slots.
+//! What is asked of PostgreSQL: databases with their slots, and sessions.
 
 use std::str::FromStr;
 
@@ -85,37 +85,6 @@ impl Postgres {
         }
         let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
         Ok(admin.batch_execute(&drop).await?)
-    }
-
-    /// The end of the log, in bytes.
-    ///
-    /// # Errors
-    /// The statement failed.
-    pub async fn wal_end(&self) -> Result<u64> {
-        let row = self
-            .admin()
-            .await?
-            .query_one("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8", &[])
-            .await?;
-        Ok(row.get::<_, i64>(0).unsigned_abs())
-    }
-
-    /// Up to where a slot is confirmed, in bytes; `None` when there is no such slot.
-    ///
-    /// # Errors
-    /// The statement failed.
-    pub async fn confirmed(&self, slot: &str) -> Result<Option<u64>> {
-        let row = self
-            .admin()
-            .await?
-            .query_opt(
-                "SELECT (confirmed_flush_lsn - '0/0')::int8 FROM pg_replication_slots WHERE slot_name = $1",
-                &[&slot],
-            )
-            .await?;
-        Ok(row
-            .and_then(|row| row.get::<_, Option<i64>>(0))
-            .map(i64::unsigned_abs))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     progress::{Books, catch_up, follow},
     report::{Goal, Record, Report},
     sink::Sink,
+    snapshot::{number, per_million},
 };
 
 const FIGURE: &str = "stream";
@@ -89,7 +90,7 @@ impl Course<'_> {
             drop_slot(&self.follower.client, &copy).await?;
             ours.push(per_second(changes, caught_up.since_start));
             streaming.push(per_second(changes, caught_up.since_streaming));
-            cpu.push(per_million(changes, caught_up.usage.cpu));
+            cpu.push(per_million(caught_up.usage.cpu, changes));
             memory.push(mebibytes(caught_up.usage.peak_memory_bytes));
             self.follower.tidy().await?;
         }
@@ -119,7 +120,7 @@ impl Course<'_> {
             ours.push(per_second(changes, followed.all));
             written.push(per_second(changes, followed.writing));
             lag.push(followed.all.saturating_sub(followed.writing).as_secs_f64() * 1e3);
-            cpu.push(per_million(changes, followed.usage.cpu));
+            cpu.push(per_million(followed.usage.cpu, changes));
             memory.push(mebibytes(followed.usage.peak_memory_bytes));
             self.follower.tidy().await?;
         }
@@ -218,19 +219,11 @@ fn raw_client() -> Option<PathBuf> {
 }
 
 /// Changes a second.
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub fn per_second(changes: u64, time: Duration) -> f64 {
-    changes as f64 / time.as_secs_f64()
-}
-
-/// Seconds for a million changes.
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-pub fn per_million(changes: u64, time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6 / changes as f64
+    number(changes) / time.as_secs_f64()
 }
 
 /// Mebibytes.
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+    number(bytes) / f64::from(1 << 20)
 }

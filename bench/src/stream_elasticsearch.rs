@@ -14,7 +14,8 @@ use crate::{
     progress::{Books, Recorder, catch_up, follow, settled},
     replay::{Way, best_way, replay},
     report::{Goal, Record, Report},
-    stream::{mebibytes, per_million, per_second},
+    snapshot::per_million,
+    stream::{mebibytes, per_second},
 };
 
 const FIGURE: &str = "stream";
@@ -66,7 +67,7 @@ async fn measure_kind(bench: &Bench, kind: Kind, burst: Burst, report: &mut Repo
         }
         ours.push(course.rate(caught_up.since_start));
         streaming.push(course.rate(caught_up.since_streaming));
-        cpu.push(per_million(course.changes, caught_up.usage.cpu));
+        cpu.push(per_million(caught_up.usage.cpu, course.changes));
         memory.push(mebibytes(caught_up.usage.peak_memory_bytes));
         course.follower.tidy().await?;
 
