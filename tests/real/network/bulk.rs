@@ -8,11 +8,13 @@ use crate::support::{
     Fault, Proxy, Refusing, SyncEs, Wire, WireMode, World, in_world,
 };
 
-/// The program, with Elasticsearch behind a wire.
+/// The program, with Elasticsearch behind a wire, in requests so small that even a slow wire gets one
+/// through between two troubles.
 fn start(world: &World, wire: &Wire) -> SyncEs {
     world
         .sync_es(&["run"])
         .env("ELASTICSEARCH_URLS", wire.url())
+        .env("ES_CLIENT_BATCH_SIZE", 50)
         .env("ES_RETRY_BACKOFF_SECONDS", 0.2)
         .env("ES_RETRY_MAX_BACKOFF_SECONDS", 2)
         .start()
