@@ -16,6 +16,23 @@ pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends a text with quotes if it stands in JSON as it is: ASCII without anything to be escaped. False,
+/// and nothing is appended, if not.
+pub(super) fn write_plain(out: &mut Vec<u8>, text: &[u8]) -> bool {
+    let (blocks, rest) = text.as_chunks();
+    let is_plain = |block: &[u8; 8]| marks(*block) | (u64::from_ne_bytes(*block) & HIGH_BITS) == 0;
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let plain = blocks.iter().all(is_plain) && is_plain(&last);
+    if plain {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    }
+    plain
+}
+
 /// Appends an integer.
 pub(super) fn write_int(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -259,21 +276,36 @@ fn write_escaped(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
 }
 
-/// Where the first byte stands that is not itself in a string. Blocks of sixteen are looked at at
-/// once (the compiler makes one comparison of each), since most text has none.
+/// Where the first byte stands that is not itself in a string.
 fn first_escaped(bytes: &[u8]) -> Option<usize> {
-    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    let plain = bytes
-        .chunks_exact(16)
-        .take_while(|block| {
-            !block
-                .iter()
-                .fold(false, |any, byte| any | is_escaped(*byte))
-        })
+    let (blocks, _) = bytes.as_chunks();
+    let plain = blocks
+        .iter()
+        .take_while(|block| marks(**block) == 0)
         .count()
-        * 16;
-    let tail = bytes[plain..].iter().position(|byte| is_escaped(*byte))?;
+        * 8;
+    let tail = bytes[plain..]
+        .iter()
+        .position(|byte| ESCAPES[usize::from(*byte)] != 0)?;
     Some(plain + tail)
+}
+
+/// The highest bit of each byte.
+const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The highest bit of each byte that is escaped in a string, of eight at once; none if none is.
+///
+/// A subtraction leaves it where it went below zero. It may borrow from the next byte, but only where
+/// there is a mark already.
+const fn marks(block: [u8; 8]) -> u64 {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let block = u64::from_ne_bytes(block);
+    let control = block.wrapping_sub(each(0x20));
+    let quote = (block ^ each(b'"')).wrapping_sub(each(1));
+    let backslash = (block ^ each(b'\\')).wrapping_sub(each(1));
+    (control | quote | backslash) & !block & HIGH_BITS
 }
 
 #[cfg(test)]
@@ -388,6 +420,24 @@ mod tests {
             write_string(&mut out, &text);
             prop_assert!(!out.contains(&b'\n'));
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn plain_text_is_copied_and_no_other(text in prop::collection::vec(any::<u8>(), 0..40), plain in any::<bool>()) {
+            let text: Vec<u8> = if plain {
+                text.iter().map(|byte| byte % 0x5c).map(|byte| byte.max(b'#')).collect()
+            } else {
+                text
+            };
+            let mut out = Vec::new();
+            let written = write_plain(&mut out, &text);
+            let is_plain = |byte: &u8| (0x20..0x80).contains(byte) && !b"\"\\".contains(byte);
+            prop_assert_eq!(written, text.iter().all(is_plain));
+            let mut expected = Vec::new();
+            if written {
+                write_string(&mut expected, std::str::from_utf8(&text).unwrap());
+            }
+            prop_assert_eq!(out, expected);
         }
 
         #[test]

@@ -63,6 +63,13 @@ pub(super) enum Form {
     },
     /// As one string, or an array of strings.
     String,
+    /// As one string, which the column's bytes are already.
+    Text,
+    /// As an array of strings, which its elements' bytes are already.
+    Texts {
+        /// OID of the elements' type.
+        element: u32,
+    },
     /// As an array of finite numbers.
     Vector { dimensions: u32 },
 }

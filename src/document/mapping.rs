@@ -107,6 +107,22 @@ pub(super) fn is_jsonb(ty: &Type) -> bool {
     matches!(base(ty).kind, TypeKind::Scalar(Scalar::Jsonb))
 }
 
+/// Whether the type's binary form is the text itself.
+pub(super) fn is_text(ty: &Type) -> bool {
+    matches!(
+        base(ty).kind,
+        TypeKind::Scalar(Scalar::Text) | TypeKind::Enum
+    )
+}
+
+/// The type of the texts that an array holds, if it holds texts.
+pub(super) fn text_element(ty: &Type) -> Option<&Type> {
+    match &base(ty).kind {
+        TypeKind::Array(element) if is_text(element) => Some(element),
+        _ => None,
+    }
+}
+
 /// Whether a built-in mapping takes the values of a column whose own mapping would be `derived`:
 /// the table may have another type than the built-in template expects.
 pub(super) fn takes(built_in: &Json, derived: &Json) -> bool {

@@ -15,7 +15,10 @@ use super::{
     layout::{Content, Form, Layout, Leaf, Tree},
     mapping, template,
 };
-use crate::change::{Column, Relation};
+use crate::{
+    change::{Column, Relation},
+    value::Type,
+};
 
 /// The built-in declaration; a settings' file could hold the same text.
 const INTEGRATED_RECORDS: &str = include_str!("../../templates/integrated_records.toml");
@@ -194,20 +197,29 @@ impl Shape {
         let dimensions = rule.dimensions.unwrap_or(self.dimensions);
         Ok(Leaf {
             column: index,
-            form: match asked {
-                Some(FieldType::Keyword | FieldType::Text) => Form::String,
-                Some(FieldType::DenseVector) => Form::Vector { dimensions },
-                _ => Form::Natural {
-                    wrap: asked != Some(FieldType::Unindexed),
-                    jsonb: mapping::is_jsonb(ty),
-                },
-            },
+            form: form(ty, asked, dimensions),
             mapping: match asked {
                 Some(asked) => mapping::of_field_type(asked, dimensions),
                 None => mapping::of_type(ty),
             },
             type_by_user,
         })
+    }
+}
+
+/// How the values of a type are written into a field that is asked to be of a type.
+fn form(ty: &Type, asked: Option<FieldType>, dimensions: u32) -> Form {
+    match (asked, mapping::text_element(ty)) {
+        (Some(FieldType::DenseVector), _) => Form::Vector { dimensions },
+        (_, Some(element)) => Form::Texts {
+            element: element.oid,
+        },
+        _ if mapping::is_text(ty) => Form::Text,
+        (Some(FieldType::Keyword | FieldType::Text), _) => Form::String,
+        _ => Form::Natural {
+            wrap: asked != Some(FieldType::Unindexed),
+            jsonb: mapping::is_jsonb(ty),
+        },
     }
 }
 

@@ -47,6 +47,36 @@ pub(super) fn array<'a>(element: &'a Type, bytes: &'a [u8]) -> Result<Value<'a>,
     Ok(value)
 }
 
+/// Whether `bytes` are an array of one dimension at most, of elements of type `element` (its OID) and
+/// without a NULL, and `each` takes the bytes of every one. Where this is false, [`array`] has another
+/// value, or tells what is wrong.
+pub fn every_element<'a>(
+    element: u32,
+    bytes: &'a [u8],
+    mut each: impl FnMut(&'a [u8]) -> bool,
+) -> bool {
+    let mut reader = Reader::new(bytes);
+    let mut taken = || {
+        let dimensions = reader.u32()?;
+        reader.u32()?; // whether there is a bitmap of NULLs
+        if dimensions > 1 || reader.u32()? != element {
+            return Ok(false);
+        }
+        let mut count = 0;
+        if dimensions == 1 {
+            count = reader.u32()?;
+            reader.u32()?; // the lower bound
+        }
+        for _ in 0..count {
+            if !reader.sized()?.is_some_and(&mut each) {
+                return Ok(false);
+            }
+        }
+        Ok::<_, DecodeError>(reader.peek().is_empty())
+    };
+    taken() == Ok(true)
+}
+
 /// A composite (`record_send`): the number of members, then each member's type and value.
 pub(super) fn composite<'a>(
     fields: &'a [Field],

@@ -44,7 +44,7 @@ pub(super) fn timestamp(micros: i64, zone: &str) -> Result<Value<'static>, Decod
     if civil.year > ISO_YEAR_MAX {
         let millis = micros.div_euclid(1000) + EPOCH_DAYS * DAY_MILLIS;
         out.push_str(itoa::Buffer::new().format(millis));
-        push_fraction(&mut out, micros.rem_euclid(1000), 3);
+        push_fraction(&mut out, micros.rem_euclid(1000) * 1000);
         return Ok(owned(out));
     }
     civil.push(&mut out);
@@ -69,14 +69,14 @@ pub(super) fn time_with_zone(micros: i64, west: i32) -> Result<Value<'static>, D
     }
     let mut out = time_of_day(micros)?;
     out.push(if west <= 0 { '+' } else { '-' });
-    push_padded(&mut out, (seconds / 3600).into(), 2);
+    push_pair(&mut out, (seconds / 3600).into());
     if !seconds.is_multiple_of(3600) {
         out.push(':');
-        push_padded(&mut out, (seconds / 60 % 60).into(), 2);
+        push_pair(&mut out, (seconds / 60 % 60).into());
     }
     if !seconds.is_multiple_of(60) {
         out.push(':');
-        push_padded(&mut out, (seconds % 60).into(), 2);
+        push_pair(&mut out, (seconds % 60).into());
     }
     Ok(owned(out))
 }
@@ -113,7 +113,7 @@ pub(super) fn interval(micros: i64, days: i32, months: i32) -> Value<'static> {
             }
             let seconds = seconds.abs();
             out.push_str(itoa::Buffer::new().format(seconds / SECOND_MICROS));
-            push_fraction(&mut out, seconds % SECOND_MICROS, 6);
+            push_fraction(&mut out, seconds % SECOND_MICROS);
             out.push('S');
         }
     }
@@ -155,11 +155,12 @@ impl Civil {
         if self.year < 0 {
             out.push('-');
         }
-        push_padded(out, self.year.abs(), 4);
+        push_pair(out, self.year.abs() / 100);
+        push_pair(out, self.year.abs() % 100);
         out.push('-');
-        push_padded(out, self.month, 2);
+        push_pair(out, self.month);
         out.push('-');
-        push_padded(out, self.day, 2);
+        push_pair(out, self.day);
     }
 }
 
@@ -174,30 +175,31 @@ fn time_of_day(micros: i64) -> Result<String, DecodeError> {
 
 fn push_time(out: &mut String, micros: i64) {
     let seconds = micros / SECOND_MICROS;
-    push_padded(out, seconds / 3600, 2);
+    push_pair(out, seconds / 3600);
     out.push(':');
-    push_padded(out, seconds / 60 % 60, 2);
+    push_pair(out, seconds / 60 % 60);
     out.push(':');
-    push_padded(out, seconds % 60, 2);
-    push_fraction(out, micros % SECOND_MICROS, 6);
+    push_pair(out, seconds % 60);
+    push_fraction(out, micros % SECOND_MICROS);
 }
 
-/// A fraction of `width` digits without trailing zeros; nothing for zero.
-fn push_fraction(out: &mut String, fraction: i64, width: usize) {
-    if fraction != 0 {
+/// A fraction of a unit without trailing zeros; nothing for zero.
+fn push_fraction(out: &mut String, millionths: i64) {
+    if millionths != 0 {
         out.push('.');
-        push_padded(out, fraction, width);
+        push_pair(out, millionths / 10_000);
+        push_pair(out, millionths / 100 % 100);
+        push_pair(out, millionths % 100);
         out.truncate(out.trim_end_matches('0').len());
     }
 }
 
-fn push_padded(out: &mut String, number: i64, width: usize) {
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(number);
-    for _ in digits.len()..width {
-        out.push('0');
+/// A number of two digits.
+fn push_pair(out: &mut String, number: i64) {
+    for digit in [number / 10, number % 10] {
+        // A decimal digit always fits.
+        out.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
     }
-    out.push_str(digits);
 }
 
 fn owned(text: String) -> Value<'static> {

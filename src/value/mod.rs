@@ -22,6 +22,7 @@ mod captured;
 #[cfg(test)]
 mod properties;
 
+pub use containers::every_element;
 pub use decode::{DecodeError, decode};
 pub use floats::{FloatLayout, Floats};
 pub use types::{Field, Obstacle, Scalar, Type, TypeKind};
