@@ -50,6 +50,20 @@ pub enum Stop {
         /// Why it was refused.
         reason: String,
     },
+    /// A comparison that found differences which are still there.
+    #[error("{differ} documents are not equal to their rows; `sync-es verify --repair` mends them")]
+    Differs {
+        /// How many.
+        differ: u64,
+    },
+    /// A comparison that could not decide about some keys.
+    #[error(
+        "{undecided} documents were not equal to their rows when they were compared, and the changes that could explain it have not arrived: let `sync-es run` catch up, then compare again"
+    )]
+    Undecided {
+        /// How many.
+        undecided: u64,
+    },
     /// A one-shot run that has tried as often as `ES_MAX_RETRIES` says.
     #[error(
         "gave up after {attempts} attempts: {cause}. The position is saved: start again to go on from there"
@@ -188,6 +202,8 @@ impl Stop {
             Self::Refused { .. } => 4,
             Self::RetriesExhausted { .. } => 5,
             Self::TooManyRefused { .. } => 6,
+            Self::Differs { .. } => 7,
+            Self::Undecided { .. } => 8,
             Self::Postgres(_) => 10,
             Self::Elasticsearch(_) => 11,
             Self::Preconditions(_) => 12,

@@ -5,6 +5,7 @@
 mod completions;
 mod drop_slot;
 mod run;
+mod verify;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -42,6 +43,8 @@ struct CommandLine {
 enum Command {
     /// Read the table, then follow its changes until stopped (the default)
     Run(RunArguments),
+    /// Compare the table and the index, and tell what differs
+    Verify(verify::Arguments),
     /// Drop the replication slot, so that PostgreSQL keeps no WAL for it any more
     DropSlot,
     /// Print a script that completes the command line, for the shell that you use
@@ -100,6 +103,9 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
         Ok(Task::Run(settings, snapshot_only)) => with_runtime(&settings, async |settings| {
             Box::pin(run::run(settings, snapshot_only)).await
         }),
+        Ok(Task::Verify(settings, arguments)) => with_runtime(&settings, async |settings| {
+            Box::pin(verify::verify(settings, &arguments)).await
+        }),
         Ok(Task::DropSlot(settings)) => with_runtime(&settings, drop_slot::drop_slot),
         Err(Refusal::Usage(error)) => {
             // Help goes to standard output; when that is closed nobody wants it.
@@ -117,6 +123,7 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
 
 enum Task {
     Run(Box<Settings>, bool),
+    Verify(Box<Settings>, verify::Arguments),
     DropSlot(Box<Settings>),
     Completions(Shell),
 }
@@ -138,6 +145,7 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     }
     let settings = Box::new(Settings::resolve(line.settings, &layers, environment)?);
     Ok(match line.command {
+        Some(Command::Verify(arguments)) => Task::Verify(settings, arguments),
         Some(Command::DropSlot) => Task::DropSlot(settings),
         Some(Command::Run(run)) => Task::Run(settings, run.snapshot_only || line.run.snapshot_only),
         Some(Command::Completions { shell }) => Task::Completions(shell),

@@ -71,7 +71,10 @@ fn shutdown_on_signals() -> std::io::Result<Shutdown> {
 }
 
 /// The settings in the rooms' own terms.
-fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop> {
+///
+/// # Errors
+/// Settings that do not fit each other, or a file that cannot be read.
+pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop> {
     let Settings {
         postgres,
         elasticsearch,

@@ -1,7 +1,10 @@
 //! A shape bound to one relation: a tree of fields that know their column, their form and their
 //! mapping. All that does not depend on a row is worked out here, once. Pure.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde_json::{Map, Value as Json, json};
 
@@ -102,6 +105,29 @@ impl Layout {
             }
         }
         found
+    }
+}
+
+impl Layout {
+    /// The paths of the fields that are vectors.
+    pub(super) fn vector_paths(&self) -> BTreeSet<String> {
+        let mut paths = BTreeSet::new();
+        let mut nodes: Vec<(String, &Node)> = Vec::new();
+        nodes.extend(self.nodes.iter().map(|node| (node.name.clone(), node)));
+        while let Some((path, node)) = nodes.pop() {
+            match &node.content {
+                Content::Object(inner) => nodes.extend(
+                    inner
+                        .iter()
+                        .map(|node| (format!("{path}.{}", node.name), node)),
+                ),
+                Content::Column(leaf) if leaf.dimensions().is_some() => {
+                    paths.insert(path);
+                }
+                Content::Column(_) | Content::GeoPoint { .. } => {}
+            }
+        }
+        paths
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod declaration;
 mod deferral;
+mod difference;
 mod encode;
 mod error;
 #[cfg(test)]

@@ -42,6 +42,10 @@ impl Index {
         &self.name
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The index as it is; `None` if there is none.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod nodes;
 mod pages;
 mod records;
 mod segments;
+mod stored;
 mod verdict;
 
 pub use answer::{Distribution, Response, Server};
@@ -25,6 +26,7 @@ pub use records::{
     DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
 };
 pub use segments::{Merge, Segments};
+pub use stored::Stored;
 pub use verdict::{BULK_FILTER_PATH, Malformed, Sent, Verdict, judge};
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! How far a snapshot is: a bar on a terminal, a log line every ten seconds elsewhere.
+//! How far a walk over the table is: a bar on a terminal, a log line every ten seconds elsewhere.
 //!
 //! The rate is that of this run, from its start: rows that an earlier run did count as done, but not
 //! as fast.
@@ -12,9 +12,11 @@ use indicatif::{
     HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
 };
 
-/// Counts the rows of a snapshot and shows them. Dropped before its end, it leaves no bar behind.
+/// Counts rows and shows how many. Dropped before its end, it leaves no bar behind.
 #[derive(Debug)]
 pub struct Progress {
+    /// What is counted, in log lines.
+    what: &'static str,
     bar: ProgressBar,
     already: u64,
     /// When the last line was logged; `None` when a bar is shown.
@@ -24,14 +26,15 @@ pub struct Progress {
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Progress {
-    /// Starts at `already` rows (those that an earlier run did) of about `total_estimate`.
+    /// `what` (`snapshot`) starts at `already` rows (those that an earlier run did) of about `total_estimate`.
     #[must_use]
-    pub fn start(total_estimate: Option<u64>, already: u64) -> Self {
+    pub fn start(what: &'static str, total_estimate: Option<u64>, already: u64) -> Self {
         let bar = ProgressBar::with_draw_target(total_estimate, ProgressDrawTarget::hidden())
             .with_style(style(total_estimate.is_some(), already))
             .with_position(already);
         if !std::io::stderr().is_terminal() {
             return Self {
+                what,
                 bar,
                 already,
                 logged: Some(Instant::now()),
@@ -40,6 +43,7 @@ impl Progress {
         let bar = super::BARS.add(bar);
         bar.enable_steady_tick(Duration::from_millis(100));
         Self {
+            what,
             bar,
             already,
             logged: None,
@@ -59,7 +63,7 @@ impl Progress {
             .is_some_and(|last| last.elapsed() >= LINE_INTERVAL)
         {
             self.logged = Some(Instant::now());
-            self.log("snapshot is running");
+            self.log("is running");
         }
     }
 
@@ -69,13 +73,14 @@ impl Progress {
         self.bar.finish_and_clear();
         if complete {
             self.bar.set_length(self.bar.position());
-            self.log("snapshot has reached the end of the table");
+            self.log("has reached the end of the table");
         } else {
-            self.log("snapshot has not reached the end of the table");
+            self.log("has not reached the end of the table");
         }
     }
 
     fn log(&self, message: &str) {
+        let message = format!("{} {message}", self.what);
         let rows = self.bar.position();
         let rows_per_second = rate(rows.saturating_sub(self.already), self.bar.elapsed());
         let Some(total) = self.bar.length().filter(|length| *length > rows) else {
@@ -148,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_estimate_that_was_too_low_grows_with_the_rows() {
-        let mut progress = Progress::start(Some(100), 40);
+        let mut progress = Progress::start("snapshot", Some(100), 40);
         progress.advance(50);
         assert_eq!(progress.bar.length(), Some(100));
         progress.advance(50);

@@ -113,7 +113,7 @@ impl<'a> Attempt<'a> {
             let run = prepare::run(job, &facts, fenced.as_ref(), (&uuid, index_was_new));
             record.insert(Record::new(writer, run, job.retry))
         };
-        let writer = prepare::writer(job, &elasticsearch, &uuid, record, LANES).await?;
+        let writer = prepare::writer(job, &elasticsearch, &uuid, record.run.number, LANES).await?;
         // Whatever is stored was given by a commit up to here.
         writer.raise_bound(Version(
             Version::of_commit(facts.server.wal_flush).0 + Windows::MAX_WINDOWS,

@@ -50,6 +50,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// As the stop of a command that does not try again from the beginning.
+    #[must_use]
+    pub(super) fn into_stop(self) -> Stop {
+        match self {
+            Self::Stop(stop) => stop,
+            Self::Denied(denied) => Stop::Postgres(denied),
+            Self::Heals(trouble) => Stop::Unexpected(trouble),
+            Self::Lane => Stop::Unexpected("delivery has stopped".to_owned()),
+        }
+    }
+}
+
 impl From<Stop> for Failure {
     fn from(stop: Stop) -> Self {
         Self::Stop(stop)

@@ -25,6 +25,7 @@ mod table;
 mod tail;
 mod target;
 mod vectors;
+mod verify;
 mod watch;
 
 pub use failure::Failure;
@@ -33,3 +34,4 @@ pub use phases::run;
 pub use plan::{Facts, Mode, Names, Plan, plan};
 pub use preconditions::preconditions;
 pub use shutdown::Shutdown;
+pub use verify::{Difference, Keys, Kind, Report, Verify, verify};

@@ -189,7 +189,10 @@ pub(super) fn publishes(publication: Option<&Publication>, name: &str) -> Result
 }
 
 /// What stands under the index's name must be ours, of this table, with this version scheme.
-fn check_index(facts: &Facts) -> Result<(), Stop> {
+///
+/// # Errors
+/// It is not.
+pub(super) fn check_index(facts: &Facts) -> Result<(), Stop> {
     let Some(index) = &facts.index else {
         return Ok(());
     };

@@ -422,7 +422,7 @@ pub(super) async fn writer(
     job: &Job,
     server: &elasticsearch::Server,
     index_uuid: &str,
-    record: &Record,
+    run: u64,
     lanes: usize,
 ) -> Result<Arc<Writer>, Failure> {
     let dead_letters = DeadLetters::new(
@@ -446,7 +446,7 @@ pub(super) async fn writer(
         requests_max: lanes,
         retry: job.retry,
         on_refusal: job.on_refusal,
-        run: record.run.number,
+        run,
     };
     Ok(Arc::new(Writer::new(
         job.elasticsearch.clone(),

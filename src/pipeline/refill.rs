@@ -16,7 +16,7 @@ use crate::{
 
 /// Wire bytes of rows that are read again together, as far as their size can be foreseen. Twice as
 /// many are not taken.
-const BYTES_TOGETHER: usize = 2 << 20;
+pub(super) const BYTES_TOGETHER: usize = 2 << 20;
 /// Rows that are read again together, at most.
 const ROWS_TOGETHER: usize = 512;
 
@@ -39,7 +39,7 @@ impl Together {
     }
 
     /// So many rows of so many bytes came. The number at most doubles.
-    fn came(&mut self, rows: usize, bytes: usize) {
+    pub(super) fn came(&mut self, rows: usize, bytes: usize) {
         let fit = (rows * BYTES_TOGETHER)
             .checked_div(bytes)
             .unwrap_or(ROWS_TOGETHER);

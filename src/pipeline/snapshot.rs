@@ -234,6 +234,7 @@ impl<'a> Course<'a> {
             reached: acknowledger.reached(),
             counted: Books::default(),
             progress: Progress::start(
+                "snapshot",
                 snapshot.look.table.estimated_rows,
                 record.run.n_input_records,
             ),

@@ -6,6 +6,7 @@ pub mod coverage;
 mod error;
 mod pgoutput;
 mod replication;
+pub mod pages;
 pub mod rows;
 pub mod slot;
 mod transaction;

@@ -23,10 +23,10 @@ use crate::{
 /// How the rows of a relation are asked for.
 #[derive(Debug, Clone)]
 pub struct Query {
-    relation: Arc<Relation>,
+    pub(super) relation: Arc<Relation>,
     select: String,
-    key: String,
-    key_type: String,
+    pub(super) key: String,
+    pub(super) key_type: String,
     /// The publication's row filter: the snapshot must see the rows that the stream sees.
     row_filter: Option<String>,
 }
@@ -69,14 +69,37 @@ impl Query {
         }
     }
 
-    fn in_key_order(&self, after: bool) -> String {
-        let mut conditions = Vec::new();
-        if after {
-            conditions.push(format!(
-                "{} > $1::pg_catalog.text::{}",
-                self.key, self.key_type
-            ));
-        }
+    /// The same rows with their key alone.
+    #[must_use]
+    pub fn keys_alone(&self) -> Self {
+        let relation = Relation {
+            columns: vec![self.relation.columns[self.relation.key].clone()],
+            key: 0,
+            ..(*self.relation).clone()
+        };
+        Self::new(Arc::new(relation), self.row_filter.clone())
+    }
+
+    /// About `percent` of a hundred rows, each as likely as any other.
+    pub(super) fn at_random(&self, percent: f64) -> String {
+        let filter = self
+            .row_filter
+            .as_ref()
+            .map(|filter| format!(" WHERE ({filter})"))
+            .unwrap_or_default();
+        format!(
+            "{} TABLESAMPLE BERNOULLI ({percent}){filter} LIMIT $1::pg_catalog.int8",
+            self.select
+        )
+    }
+
+    /// The rows whose key is to parameter `$1`, `$2` … what `comparisons` says (`>`), in key order.
+    pub(super) fn in_key_order(&self, comparisons: &[&str]) -> String {
+        let (key, ty) = (&self.key, &self.key_type);
+        let compare = |(place, comparison): (usize, &&str)| {
+            format!("{key} {comparison} ${}::pg_catalog.text::{ty}", place + 1)
+        };
+        let mut conditions: Vec<String> = comparisons.iter().enumerate().map(compare).collect();
         conditions.extend(self.row_filter.as_ref().map(|filter| format!("({filter})")));
         let conditions = if conditions.is_empty() {
             String::new()
@@ -99,7 +122,7 @@ impl Query {
         })
     }
 
-    fn by_keys(&self) -> String {
+    pub(super) fn by_keys(&self) -> String {
         let filter = self
             .row_filter
             .as_ref()
@@ -161,7 +184,7 @@ pub async fn open<'a>(
     client.batch_execute(&begin).await.map_err(doing())?;
     let declare = format!(
         "DECLARE sync_es_rows NO SCROLL CURSOR FOR {}",
-        query.in_key_order(after.is_some())
+        query.in_key_order(if after.is_some() { &[">"] } else { &[] })
     );
     let key = after.map(Key::as_str);
     let parameters: &[&(dyn ToSql + Sync)] = if key.is_some() { &[&key] } else { &[] };
@@ -301,7 +324,7 @@ pub async fn sample(client: &Client, query: &Query, limit: u32) -> Result<Vec<Ro
 }
 
 /// Packs the client's rows into ours: one buffer a row, cut from larger chunks.
-struct Packer {
+pub(super) struct Packer {
     relation: Arc<Relation>,
     chunk: BytesMut,
     /// Bytes of the last row: the next one is likely to take as many.
@@ -311,7 +334,7 @@ struct Packer {
 impl Packer {
     const CHUNK_BYTES: usize = 64 << 10;
 
-    fn new(relation: Arc<Relation>) -> Self {
+    pub(super) fn new(relation: Arc<Relation>) -> Self {
         Self {
             relation,
             chunk: BytesMut::new(),
@@ -319,7 +342,7 @@ impl Packer {
         }
     }
 
-    fn pack(&mut self, row: &tokio_postgres::Row) -> Row {
+    pub(super) fn pack(&mut self, row: &tokio_postgres::Row) -> Row {
         if self.chunk.capacity() < self.expected {
             self.chunk = BytesMut::with_capacity(self.expected.max(Self::CHUNK_BYTES));
         }

@@ -6,7 +6,8 @@
 //!
 //! `scripts/test` starts the servers and sets `SYNC_ES_TEST_POSTGRES_URL` (a superuser's URL) and
 //! `SYNC_ES_TEST_ELASTICSEARCH_URL`. Further variables: `SYNC_ES_TEST_CHANGES` (changes of each
-//! convergence test), `SYNC_ES_TEST_SEED` (repeats a workload).
+//! convergence test), `SYNC_ES_TEST_SEED` (repeats a workload),
+//! `SYNC_ES_TEST_VERIFY_ROWS` (rows that `verify` is tried on).
 
 #![allow(
     clippy::unwrap_used,
@@ -40,6 +41,7 @@ mod metadata;
 mod settings;
 mod search;
 mod vectors;
+mod verify;
 mod elasticsearch;
 mod network;
 mod security;

@@ -330,7 +330,7 @@ impl World {
         self.live_within(DEADLINE, program).await;
     }
 
-    async fn live_within(&self, deadline: Duration, program: &mut SyncEs) {
+    pub(crate) async fn live_within(&self, deadline: Duration, program: &mut SyncEs) {
         let alias = self.alias();
         program
             .until_within(deadline, "the alias is there", async || {

@@ -1,0 +1,178 @@
+//! Rows and documents of the same keys, held against each other.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::BuildHasher,
+};
+
+use foldhash::fast::FixedState;
+
+use super::{Difference, Kind, Verification};
+use crate::{
+    change::{Key, Row},
+    elasticsearch::{Stored, key_problem},
+    pipeline::{
+        Failure,
+        refill::{BYTES_TOGETHER, Together},
+    },
+    postgres::{pages::existing, rows::Found},
+};
+
+/// A key whose document is not its row's, as far as was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Suspect {
+    pub(super) key: Key,
+    /// What tells the row's state from another: a digest of its document; `None` when there is no row.
+    pub(super) row: Option<u64>,
+}
+
+impl Suspect {
+    /// A key that no row has.
+    pub(super) fn gone(key: Key) -> Self {
+        Self { key, row: None }
+    }
+}
+
+/// A key as it was found once.
+pub(super) struct Pair {
+    /// The row's state, as in [`Suspect::row`].
+    pub(super) row: Option<u64>,
+    /// In which way the document is not the row's; `None` if it is.
+    pub(super) difference: Option<Difference>,
+}
+
+impl Verification<'_> {
+    /// Those of the rows whose document is another, or is not there.
+    pub(super) async fn suspects_among(&self, rows: &[Row]) -> Result<Vec<Suspect>, Failure> {
+        let keyed = rows.iter().map(|row| Ok((self.look.key(row)?, Some(row))));
+        let keyed: HashMap<Key, _> = keyed.collect::<Result<_, Failure>>()?;
+        let documents = self.documents_of(keyed.keys()).await?;
+        let suspects = keyed.iter().filter_map(|(key, row)| {
+            let pair = self.pair(key, *row, documents.get(key));
+            pair.difference.map(|_| Suspect {
+                key: key.clone(),
+                row: pair.row,
+            })
+        });
+        Ok(suspects.collect())
+    }
+
+    /// These keys as they are now: first the documents, then the rows. `None` when the rows are larger
+    /// than was foreseen: then fewer are to be asked for.
+    pub(super) async fn pairs(
+        &self,
+        keys: &[Key],
+        together: &mut Together,
+    ) -> Result<Option<HashMap<Key, Pair>>, Failure> {
+        let documents = self.documents_of(keys.iter()).await?;
+        let Some(rows) = self.rows_of(keys, together).await? else {
+            return Ok(None);
+        };
+        let pair = |key: &Key| {
+            let pair = self.pair(key, rows.get(key), documents.get(key));
+            (key.clone(), pair)
+        };
+        Ok(Some(keys.iter().map(pair).collect()))
+    }
+
+    /// The rows with these keys; `None` as for [`Self::pairs`].
+    pub(super) async fn rows_of(
+        &self,
+        keys: &[Key],
+        together: &mut Together,
+    ) -> Result<Option<HashMap<Key, Row>>, Failure> {
+        // A row by itself is taken whatever its size.
+        let bytes_max = if keys.len() > 1 {
+            2 * BYTES_TOGETHER
+        } else {
+            usize::MAX
+        };
+        let client = &self.session.client;
+        // An id that is no value of the key's type can be looked for, but not asked for.
+        let keys = existing(client, &self.look.query, keys).await?;
+        let rows = match self.look.by_keys(client, &keys, bytes_max).await? {
+            Found::Rows(rows) => rows,
+            Found::TooLarge { rows, bytes } => {
+                together.came(rows, bytes);
+                return Ok(None);
+            }
+            Found::Altered => {
+                let why = "the table was altered while it was compared: start again";
+                return Err(Failure::Heals(why.to_owned()));
+            }
+        };
+        together.came(rows.len(), rows.iter().map(|row| row.bytes.len()).sum());
+        let keyed = rows.into_iter().map(|row| Ok((self.look.key(&row)?, row)));
+        keyed.collect::<Result<_, Failure>>().map(Some)
+    }
+
+    async fn documents_of(
+        &self,
+        keys: impl Iterator<Item = &Key>,
+    ) -> Result<HashMap<Key, Stored>, Failure> {
+        let keys: Vec<Key> = keys
+            .filter(|key| key_problem(key).is_none())
+            .cloned()
+            .collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut attempt = 0;
+        loop {
+            match self.index.stored(&keys, &self.server).await {
+                Ok(stored) => {
+                    let keyed = stored.into_iter().map(|one| (one.key.clone(), one));
+                    return Ok(keyed.collect());
+                }
+                Err(error) => {
+                    attempt += 1;
+                    let failure = Failure::from(error);
+                    failure
+                        .wait(self.job.retry, attempt, "reading documents")
+                        .await?;
+                }
+            }
+        }
+    }
+
+    /// What tells a row's state from another.
+    pub(super) fn state(&self, row: Option<&Row>) -> Option<u64> {
+        row.map(|row| state(row, self.document(row).as_deref()))
+    }
+
+    /// The document that a row makes; none if none can be made of it.
+    fn document(&self, row: &Row) -> Option<Vec<u8>> {
+        let mut document = Vec::new();
+        let encoded = self.look.layout.encode(row, &mut document);
+        encoded.is_ok().then_some(document)
+    }
+
+    fn pair(&self, key: &Key, row: Option<&Row>, stored: Option<&Stored>) -> Pair {
+        let document = row.and_then(|row| self.document(row));
+        let difference = |kind, fields| Difference {
+            key: key.clone(),
+            kind,
+            fields,
+            version: stored.map(|stored| stored.version),
+            repaired: false,
+        };
+        let difference = match (&document, stored) {
+            (None, None) => None,
+            (Some(_), None) => Some(difference(Kind::Missing, BTreeSet::new())),
+            (None, Some(_)) => Some(difference(Kind::Extra, BTreeSet::new())),
+            (Some(document), Some(stored)) => {
+                let found = stored.source.get().as_bytes();
+                let fields = self.look.layout.differences(document, found);
+                (!fields.is_empty()).then(|| difference(Kind::Different, fields))
+            }
+        };
+        Pair {
+            row: row.map(|row| state(row, document.as_deref())),
+            difference,
+        }
+    }
+}
+
+fn state(row: &Row, document: Option<&[u8]>) -> u64 {
+    FixedState::default().hash_one(document.unwrap_or(&row.bytes))
+}

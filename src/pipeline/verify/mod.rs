@@ -1,0 +1,242 @@
+//! Is every document its row's? The table and the index, compared while both are at work.
+//!
+//! Two walks: over the rows, each of whose documents is fetched by its id; and over the documents, each
+//! of whose rows is looked up by its key. So neither needs the other's order of keys, which collations
+//! make different, nor more memory than a page. What does not agree is only suspected, since a change can
+//! be on its way; `settle.rs` decides. `repair.rs` mends.
+
+mod compare;
+mod repair;
+mod report;
+mod settle;
+
+pub use report::{Difference, Kind, Report};
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use super::{
+    Facts, Failure, Mode,
+    job::Job,
+    plan::check_index,
+    prepare,
+    refill::{BYTES_TOGETHER, Together},
+    table::Look,
+};
+use crate::{
+    change::Key,
+    elasticsearch::{self, Index, Run, Runs},
+    observe::progress::Progress,
+    postgres::{
+        self, Session,
+        pages::{Pages, Range, existing, random_keys, within},
+    },
+    stop::Stop,
+};
+use compare::Suspect;
+
+/// Suspects that are decided together, at most: each time the stream is waited for once.
+const SUSPECTS_TOGETHER: usize = 5_000;
+
+/// What is compared.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// All of a range.
+    In(Range),
+    /// So many rows and so many documents, chosen at random; 10,000 at most.
+    AtRandom(u32),
+}
+
+/// What is wanted of a verification.
+#[derive(Debug, Clone)]
+pub struct Verify {
+    /// Which keys.
+    pub what: Keys,
+    /// Mend what differs.
+    pub repair: bool,
+    /// How long the stream may take to come past a comparison.
+    pub patience: Duration,
+    /// Differences that are kept in the report, at most.
+    pub kept: usize,
+}
+
+/// Compares the job's table and index.
+///
+/// # Errors
+/// One of the two cannot be read, they do not belong together, or the snapshot is not complete.
+pub async fn verify(job: &Job, wanted: &Verify) -> Result<Report, Stop> {
+    Box::pin(carry_out(job, wanted))
+        .await
+        .map_err(Failure::into_stop)
+}
+
+async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
+    let session = postgres::connect(&job.postgres).await?;
+    let server = job.elasticsearch.ping().await?;
+    let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
+    let run = latest(job, &runs).await?;
+    let facts = prepare::facts(job, &session.client, Some(run.clone())).await?;
+    check_index(&facts)?;
+    let uuid = facts.index.as_ref().map(|index| index.uuid.clone());
+    if uuid.as_ref() != Some(&run.index_uuid) {
+        return Err(Stop::IndexReplaced {
+            index: job.names.index.clone(),
+            state: "not the one that the latest run filled".to_owned(),
+        }
+        .into());
+    }
+    let table = prepare::table(job, &facts).await?;
+    let look = table.look().await;
+    let verification = Verification {
+        job,
+        wanted,
+        session: &session,
+        facts: &facts,
+        index: Index::new(&job.elasticsearch, &job.names.index),
+        server,
+        runs,
+        run,
+        look,
+        report: Report::default(),
+        suspects: Vec::new(),
+    };
+    verification.carry_out().await
+}
+
+/// The run that filled the index last.
+async fn latest(job: &Job, runs: &Runs) -> Result<Run, Failure> {
+    let index = &job.names.index;
+    let streaming = runs.latest_of(index, true).await?;
+    let one_shot = runs.latest_of(index, false).await?;
+    let latest = streaming
+        .into_iter()
+        .chain(one_shot)
+        .max_by_key(|run| run.number);
+    let run = latest.ok_or_else(|| {
+        Stop::Settings(format!(
+            "no run has filled index {index:?}: name the index in ELASTICSEARCH_INDEX_NAME and its alias in ELASTICSEARCH_INDEX_ALIAS, as for `sync-es run`"
+        ))
+    })?;
+    if !run.sync_finished {
+        let rows = run.n_input_records;
+        return Err(Stop::Settings(format!(
+            "the snapshot into index {index:?} is not complete ({rows} rows so far): let `sync-es run` end it first"
+        ))
+        .into());
+    }
+    Ok(run)
+}
+
+/// A verification under way.
+struct Verification<'a> {
+    job: &'a Job,
+    wanted: &'a Verify,
+    session: &'a Session,
+    facts: &'a Facts,
+    index: Index,
+    server: elasticsearch::Server,
+    runs: Runs,
+    run: Run,
+    look: Arc<Look>,
+    report: Report,
+    suspects: Vec<Suspect>,
+}
+
+impl Verification<'_> {
+    async fn carry_out(mut self) -> Result<Report, Failure> {
+        match self.wanted.what.clone() {
+            Keys::In(range) => {
+                self.rows(&range).await?;
+                self.documents(&range).await?;
+            }
+            Keys::AtRandom(count) => self.at_random(count).await?,
+        }
+        self.settle().await?;
+        Ok(self.report)
+    }
+
+    /// Whether changes come through a stream, which can be waited for.
+    fn streams(&self) -> bool {
+        self.job.mode == Mode::Continuous && self.run.slot.is_some()
+    }
+
+    /// Every row has its document.
+    async fn rows(&mut self, range: &Range) -> Result<(), Failure> {
+        let (session, look) = (self.session, self.look.clone());
+        let mut pages = Pages::new(&session.client, &look.query, range.clone());
+        let mut together = Together::default();
+        let mut progress = Progress::start("verify", look.table.estimated_rows, 0);
+        let mut page = pages.next(together.rows(), BYTES_TOGETHER).await?;
+        while !page.is_empty() {
+            together.came(page.len(), page.iter().map(|row| row.bytes.len()).sum());
+            // The next rows are read while these documents are.
+            let (suspected, next) = tokio::join!(
+                self.suspects_among(&page),
+                pages.next(together.rows(), BYTES_TOGETHER)
+            );
+            self.suspects.extend(suspected?);
+            self.report.rows += page.len() as u64;
+            progress.advance(page.len() as u64);
+            page = next?;
+            if self.suspects.len() >= SUSPECTS_TOGETHER {
+                self.settle().await?;
+            }
+        }
+        progress.finish(true);
+        Ok(())
+    }
+
+    /// Every document has its row.
+    async fn documents(&mut self, range: &Range) -> Result<(), Failure> {
+        let mut documents = self.index.documents(self.server.distribution, None).await?;
+        while let Some(page) = documents.next().await? {
+            let page: Vec<_> = page.into_iter().map(|(key, _)| key).collect();
+            self.report.documents += page.len() as u64;
+            let without = self.without_row(page, range).await?;
+            self.suspects.extend(without.into_iter().map(Suspect::gone));
+            if self.suspects.len() >= SUSPECTS_TOGETHER {
+                self.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the keys in the range that no row has.
+    async fn without_row(&self, mut keys: Vec<Key>, range: &Range) -> Result<Vec<Key>, Failure> {
+        let client = &self.session.client;
+        let existing = existing(client, &self.look.query, &keys).await?;
+        let existing: HashSet<_> = existing.into_iter().collect();
+        keys.retain(|key| !existing.contains(key));
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        Ok(within(client, &self.look.query, range, keys).await?)
+    }
+
+    /// Some rows and some documents.
+    async fn at_random(&mut self, count: u32) -> Result<(), Failure> {
+        let look = self.look.clone();
+        let client = &self.session.client;
+        let estimated = look.table.estimated_rows;
+        let mut keys = random_keys(client, &look.query, count, estimated).await?;
+        self.report.rows = keys.len() as u64;
+        let ids = self.index.random_ids(count).await?;
+        self.report.documents = ids.len() as u64;
+        keys.extend(ids);
+        keys.sort_unstable();
+        keys.dedup();
+        let mut together = Together::default();
+        let mut rest = keys.as_slice();
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(together.rows().min(rest.len()));
+            if let Some(pairs) = self.pairs(part, &mut together).await? {
+                rest = behind;
+                let suspects = pairs
+                    .into_iter()
+                    .filter(|(_, pair)| pair.difference.is_some());
+                self.suspects
+                    .extend(suspects.map(|(key, pair)| Suspect { key, row: pair.row }));
+            }
+        }
+        Ok(())
+    }
+}

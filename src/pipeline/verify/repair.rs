@@ -1,0 +1,132 @@
+//! Mends what differs, and nothing else, while the stream goes on.
+//!
+//! A repair carries the version just below every commit from a point on, as a snapshot's rows do, and the
+//! barrier behind that point makes every commit before it visible. So it beats all that was written of
+//! older commits, and nothing that is newer. Only a row that is then what it was when it was compared is
+//! written, so no document shows what the stream has yet to bring; a row that has changed gets its
+//! document from the stream.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{Verification, compare::Suspect, settle::Decided};
+use crate::{
+    change::{Action, Key, Operation, Version, Windows},
+    delivery::{Acknowledger, Budget, Delivery, Ticket, Write, Writer, wire_bytes},
+    pipeline::{Failure, drain::drain, prepare, refill::Together},
+    postgres::{catalog, slot},
+};
+
+/// Requests in flight.
+const LANES: usize = 2;
+/// Wire bytes of rows in flight.
+const BYTES_MAX: u32 = 8 << 20;
+
+impl Verification<'_> {
+    /// Writes the documents that differ as their rows make them, deletes those without a row, and decides
+    /// about them again: what is equal now is repaired.
+    pub(super) async fn repair(&self, decided: &mut Decided) -> Result<(), Failure> {
+        let differ = std::mem::take(&mut decided.differ);
+        let suspects: Vec<Suspect> = differ.iter().map(|(suspect, _)| suspect.clone()).collect();
+        self.write_again(&suspects).await?;
+        let after = self.decide(suspects).await?;
+        let undecided: HashSet<&Key> = after.undecided.iter().collect();
+        let left = after.differ.iter().map(|(suspect, _)| &suspect.key);
+        let left: HashSet<&Key> = left.collect();
+        for (suspect, mut difference) in differ {
+            if !undecided.contains(&suspect.key) {
+                difference.repaired = !left.contains(&suspect.key);
+                decided.differ.push((suspect, difference));
+            }
+        }
+        decided.undecided.extend(after.undecided);
+        Ok(())
+    }
+
+    async fn write_again(&self, suspects: &[Suspect]) -> Result<(), Failure> {
+        let client = &self.session.client;
+        let point = catalog::wal_insert(client, &self.facts.server).await?;
+        let xmax = slot::next_transaction_id(client).await?;
+        slot::barrier(client, xmax, |transaction| {
+            tracing::info!(
+                transaction,
+                "waiting for a transaction that was running when the repair began"
+            );
+        })
+        .await?;
+        let version = Version::of_snapshot(point);
+        let writer = self.writer(version).await?;
+        let acknowledger = Acknowledger::<()>::new();
+        let (delivery, mut lanes) = Delivery::start(&writer, &acknowledger, LANES);
+        let ticket = acknowledger.begin();
+        let submitted = self
+            .submit(suspects, version, &delivery, (&acknowledger, ticket))
+            .await;
+        acknowledger.seal(ticket, ());
+        drain(&delivery, &mut lanes, true).await?;
+        submitted
+    }
+
+    async fn writer(&self, version: Version) -> Result<Arc<Writer>, Failure> {
+        let (uuid, run) = (&self.run.index_uuid, self.run.number);
+        let writer = prepare::writer(self.job, &self.server, uuid, run, LANES).await?;
+        // What the stream has written meanwhile is not another's.
+        let server = catalog::server(&self.session.client).await?;
+        writer.raise_bound(Version(
+            Version::of_commit(server.wal_flush).0 + Windows::MAX_WINDOWS,
+        ));
+        writer.raise_bound(version);
+        Ok(writer)
+    }
+
+    async fn submit(
+        &self,
+        suspects: &[Suspect],
+        version: Version,
+        delivery: &Delivery,
+        (acknowledger, ticket): (&Arc<Acknowledger<()>>, Ticket),
+    ) -> Result<(), Failure> {
+        let budget = Budget::new(BYTES_MAX);
+        let mut together = Together::default();
+        let mut rest = suspects;
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(together.rows().min(rest.len()));
+            let Some(operations) = self.operations(part, version, &mut together).await? else {
+                continue;
+            };
+            rest = behind;
+            let bytes = operations.iter().map(wire_bytes).sum();
+            let share = budget.admit(operations.len(), bytes).await;
+            acknowledger.add(ticket, operations.len() as u64);
+            let writes = operations.into_iter().map(|operation| Write {
+                operation,
+                layout: self.look.layout.clone(),
+                ticket,
+                share: share.clone(),
+            });
+            delivery.submit(writes.collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// What makes these documents their rows', of those rows that are as they were compared.
+    async fn operations(
+        &self,
+        suspects: &[Suspect],
+        version: Version,
+        together: &mut Together,
+    ) -> Result<Option<Vec<Operation>>, Failure> {
+        let keys: Vec<Key> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
+        let Some(mut rows) = self.rows_of(&keys, together).await? else {
+            return Ok(None);
+        };
+        let operation = |suspect: &Suspect| {
+            let row = rows.remove(&suspect.key);
+            (self.state(row.as_ref()) == suspect.row).then(|| Operation {
+                key: suspect.key.clone(),
+                version,
+                action: row.map_or(Action::Delete, Action::Index),
+            })
+        };
+        Ok(Some(suspects.iter().filter_map(operation).collect()))
+    }
+}
