@@ -75,8 +75,8 @@ const PURE: [&str; 22] = [
     "pipeline/ahead.rs",
     "pipeline/mapping.rs",
     "pipeline/plan.rs",
-    "pipeline/preconditions.rs",
     "pipeline/verify/report.rs",
+    "pipeline/preconditions/",
 ];
 
 const IMPURE: [&str; 15] = [

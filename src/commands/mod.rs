@@ -2,6 +2,7 @@
 //!
 //! Every setting may stand before or after the command's name; without a name it is `run`.
 
+mod check;
 mod completions;
 mod drop_slot;
 mod run;
@@ -45,6 +46,8 @@ enum Command {
     Run(RunArguments),
     /// Compare the table and the index, and tell what differs
     Verify(verify::Arguments),
+    /// Look at both ends as run does first, change nothing, and say what is to be mended and how
+    Check(CheckArguments),
     /// Drop the replication slot, so that PostgreSQL keeps no WAL for it any more
     DropSlot,
     /// Print a script that completes the command line, for the shell that you use
@@ -62,6 +65,15 @@ struct RunArguments {
     /// Read the table once and end; needs no slot and no logical WAL
     #[arg(long)]
     snapshot_only: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    run: RunArguments,
+    /// Print one JSON object, for programs
+    #[arg(long)]
+    json: bool,
 }
 
 const AFTER_SHORT_HELP: &str = "\
@@ -85,6 +97,9 @@ Examples:
   Fill or refresh the index once, and end:
     sync-es --snapshot-only
 
+  See first what is missing, without changing anything:
+    sync-es check
+
   Another table, with another key:
     sync-es --postgres-table shop.orders --postgres-key-column order_id \\
       --elasticsearch-index-name orders_v1 --elasticsearch-index-alias orders
@@ -106,6 +121,11 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
         Ok(Task::Verify(settings, arguments)) => with_runtime(&settings, async |settings| {
             Box::pin(verify::verify(settings, &arguments)).await
         }),
+        Ok(Task::Check(settings, snapshot_only, form)) => {
+            with_runtime(&settings, async |settings| {
+                Box::pin(check::check(settings, snapshot_only, form)).await
+            })
+        }
         Ok(Task::DropSlot(settings)) => with_runtime(&settings, drop_slot::drop_slot),
         Err(Refusal::Usage(error)) => {
             // Help goes to standard output; when that is closed nobody wants it.
@@ -124,6 +144,7 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
 enum Task {
     Run(Box<Settings>, bool),
     Verify(Box<Settings>, verify::Arguments),
+    Check(Box<Settings>, bool, check::Form),
     DropSlot(Box<Settings>),
     Completions(Shell),
 }
@@ -136,10 +157,14 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     }
     let (matches, layers) = settings::layered(&command, argv, &flags, environment)?;
     let line = parsed(&matches)?;
-    if line.run.snapshot_only && !matches!(line.command, None | Some(Command::Run(_))) {
+    let reads = matches!(
+        line.command,
+        None | Some(Command::Run(_) | Command::Check(_))
+    );
+    if line.run.snapshot_only && !reads {
         let error = command.error(
             clap::error::ErrorKind::ArgumentConflict,
-            "--snapshot-only belongs to the command run",
+            "--snapshot-only belongs to the commands run and check",
         );
         return Err(Refusal::Usage(Box::new(error)));
     }
@@ -147,6 +172,15 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     Ok(match line.command {
         Some(Command::Verify(arguments)) => Task::Verify(settings, arguments),
         Some(Command::DropSlot) => Task::DropSlot(settings),
+        Some(Command::Check(check)) => {
+            let form = if check.json {
+                check::Form::Json
+            } else {
+                check::Form::Text
+            };
+            let snapshot_only = check.run.snapshot_only || line.run.snapshot_only;
+            Task::Check(settings, snapshot_only, form)
+        }
         Some(Command::Run(run)) => Task::Run(settings, run.snapshot_only || line.run.snapshot_only),
         Some(Command::Completions { shell }) => Task::Completions(shell),
         None => Task::Run(settings, line.run.snapshot_only),

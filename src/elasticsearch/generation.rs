@@ -76,6 +76,8 @@ pub struct Look {
     pub default_pipeline: Option<String>,
     /// `index.final_pipeline`, if set.
     pub final_pipeline: Option<String>,
+    /// The settings that block writes into it and are on.
+    pub blocks: Vec<&'static str>,
     /// The whole of `_meta`, kept when our part is written.
     all_meta: Map<String, Value>,
 }
@@ -191,6 +193,29 @@ struct Settings {
     default_pipeline: Option<String>,
     #[serde(rename = "index.final_pipeline")]
     final_pipeline: Option<String>,
+    #[serde(rename = "index.blocks.write")]
+    write_blocked: Option<String>,
+    #[serde(rename = "index.blocks.read_only")]
+    read_only: Option<String>,
+    #[serde(rename = "index.blocks.read_only_allow_delete")]
+    read_only_allow_delete: Option<String>,
+}
+
+impl Settings {
+    fn blocks(&self) -> Vec<&'static str> {
+        let blocks = [
+            ("index.blocks.write", &self.write_blocked),
+            ("index.blocks.read_only", &self.read_only),
+            (
+                "index.blocks.read_only_allow_delete",
+                &self.read_only_allow_delete,
+            ),
+        ];
+        let on = blocks
+            .into_iter()
+            .filter(|(_, set)| set.as_deref() == Some("true"));
+        on.map(|(name, _)| name).collect()
+    }
 }
 
 impl Found {
@@ -205,6 +230,7 @@ impl Found {
             index: index.clone(),
             source,
         })?;
+        let blocks = settings.blocks();
         let deferred = mappings.meta.get(DEFERRED_KEY);
         let deferred = deferred.and_then(Value::as_object);
         Ok(Look {
@@ -224,6 +250,7 @@ impl Found {
             refresh_interval: settings.refresh_interval,
             default_pipeline: settings.default_pipeline,
             final_pipeline: settings.final_pipeline,
+            blocks,
             all_meta: mappings.meta,
         })
     }

@@ -4,20 +4,24 @@ mod answer;
 mod bulk;
 mod cause;
 mod client;
+mod disk;
 mod error;
 mod generation;
 mod index;
 mod names;
 mod nodes;
 mod pages;
+pub mod privileges;
 mod records;
 mod segments;
+mod simulate;
 mod stored;
 mod verdict;
 
 pub use answer::{Distribution, Response, Server};
 pub use bulk::{Bulk, key_problem};
 pub use client::{Auth, Client, Method, Options, Renewal};
+pub use disk::{Disk, Disks, Watermark, disks};
 pub use error::Error;
 pub use generation::{Look, Meta, RelationName};
 pub use index::{Documents, Index, IndexError};
@@ -26,6 +30,7 @@ pub use records::{
     DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
 };
 pub use segments::{Merge, Segments};
+pub use simulate::{Against, Refused, Trial, try_documents, try_template};
 pub use stored::Stored;
 pub use verdict::{BULK_FILTER_PATH, Malformed, Sent, Verdict, judge};
 

@@ -8,11 +8,11 @@ use super::{
     drain::{Ended, drain},
     job::{Job, Outcome},
     plan::{Facts, Mode, Plan, plan},
-    preconditions::preconditions,
     prepare,
     record::Record,
     snapshot::Snapshot,
     stream::follow,
+    survey,
     sweep::Sweep,
     table::{CurrentTable, Look},
     tail::{AliasSwitch, Tail},
@@ -61,11 +61,8 @@ impl<'a> Attempt<'a> {
         }
         let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
         let stored = prepare::stored_run(job, &runs, record).await?;
-        let facts = prepare::facts(job, &session.client, stored).await?;
-        let unmet = preconditions(&facts);
-        if !unmet.is_empty() {
-            return Err(Stop::Preconditions(unmet).into());
-        }
+        let is_first = record.is_none();
+        let (facts, table) = survey::before_a_run(job, session, stored, is_first).await?;
         let plan = plan(&facts)?;
         if let Some(why) = &facts.unseen {
             tracing::warn!(
@@ -73,7 +70,6 @@ impl<'a> Attempt<'a> {
                 "rows may have come or gone without a change that the stream could tell: reading the table anew"
             );
         }
-        let table = prepare::table(job, &facts).await?;
         tracing::info!(
             ?plan,
             table = facts.table.quoted(),

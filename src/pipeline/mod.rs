@@ -3,6 +3,7 @@
 mod ahead;
 mod attempt;
 mod bound;
+mod check;
 mod completer;
 mod decoder;
 mod drain;
@@ -20,6 +21,7 @@ mod shutdown;
 mod snapshot;
 mod stream;
 mod submitter;
+mod survey;
 mod sweep;
 mod table;
 mod tail;
@@ -28,10 +30,11 @@ mod vectors;
 mod verify;
 mod watch;
 
+pub use check::check;
 pub use failure::Failure;
 pub use job::{Backends, Job, Outcome};
 pub use phases::run;
 pub use plan::{Facts, Mode, Names, Plan, plan};
-pub use preconditions::preconditions;
+pub use preconditions::{End, Finding, Findings, Verdict};
 pub use shutdown::Shutdown;
 pub use verify::{Difference, Keys, Kind, Report, Verify, verify};

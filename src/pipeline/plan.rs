@@ -307,4 +307,4 @@ fn foreign_slot(facts: &Facts, why: &str) -> Stop {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

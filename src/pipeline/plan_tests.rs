@@ -1,13 +1,12 @@
-//! Every rule about when a position may be trusted, and every precondition with what mends it.
+//! Every rule about when a position may be trusted.
 
 use serde_json::{Map, json};
 
 use super::*;
 use crate::{
     elasticsearch::{Meta, RelationName, Response},
-    postgres::catalog::{PublishedTable, TableColumn},
+    postgres::catalog::{PublishedTable, TableColumn, Used},
 };
-use crate::{pipeline::preconditions, stop::Precondition};
 
 const INDEX: &str = "integrated_records_v1";
 const UUID: &str = "0OmasNCtSgCARt2xGW6SDA";
@@ -331,164 +330,6 @@ fn a_one_shot_run_that_was_building_the_vector_index_goes_on_with_that_alone() {
     }
 }
 
-#[test]
-fn nothing_has_to_be_mended_for_a_healthy_table() {
-    assert_eq!(preconditions(&new()), []);
-    assert_eq!(preconditions(&at(Phase::Stream)), []);
-    assert_eq!(preconditions(&one_shot()), []);
-}
-
-/// A change of the healthy facts, what is found then, and what mends it.
-type Case = (fn(&mut Facts), &'static str, &'static str);
-
-#[test]
-fn every_run_needs_a_table_with_a_usable_key() {
-    let cases: [Case; 7] = [
-        (
-            |facts| facts.server.version = 130_014,
-            "PostgreSQL 13 is older than 14",
-            "upgrade PostgreSQL",
-        ),
-        (
-            |facts| facts.table.is_table = false,
-            r#""public"."integrated_records" is not an ordinary or partitioned table"#,
-            "name a table in POSTGRES_TABLE",
-        ),
-        (
-            |facts| facts.table.may_select = false,
-            r#"the role may not read "public"."integrated_records""#,
-            r#"GRANT SELECT ON "public"."integrated_records" TO CURRENT_ROLE;  -- as its owner, naming the role"#,
-        ),
-        (
-            |facts| facts.table.row_security = true,
-            r#"row security hides rows of "public"."integrated_records" from the role"#,
-            "ALTER ROLE … BYPASSRLS;  -- for the role that sync-es connects as",
-        ),
-        (
-            |facts| "id".clone_into(&mut facts.names.key),
-            r#""public"."integrated_records" has no column "id" (or it is generated)"#,
-            "name the key column in POSTGRES_KEY_COLUMN",
-        ),
-        (
-            |facts| facts.table.columns[0].not_null = false,
-            r#"key column "hk" of "public"."integrated_records" may be NULL"#,
-            r#"ALTER TABLE "public"."integrated_records" ALTER COLUMN "hk" SET NOT NULL"#,
-        ),
-        (
-            |facts| facts.key.unique_index = None,
-            r#""public"."integrated_records" has no unique index on "hk" alone that is valid, unconditional and not deferrable"#,
-            r#"ALTER TABLE "public"."integrated_records" ADD PRIMARY KEY ("hk")"#,
-        ),
-    ];
-    for case in cases {
-        only_that_is_unmet(new(), &case);
-        only_that_is_unmet(one_shot(), &case);
-    }
-}
-
-#[test]
-fn a_missing_publication_is_told_with_its_statement_to_a_role_that_may_not_create_it() {
-    let mut facts = new();
-    facts.publication = None;
-    assert_eq!(preconditions(&facts), [], "the owner's role creates it");
-    facts.table.may_publish = false;
-    let unmet = preconditions(&facts);
-    assert_eq!(unmet.len(), 1);
-    assert!(unmet[0].mend.starts_with("CREATE PUBLICATION"), "{unmet:?}");
-}
-
-#[test]
-fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
-    let cases: [Case; 4] = [
-        (
-            |facts| facts.server.in_recovery = true,
-            "PostgreSQL is a standby",
-            "connect to the primary (target_session_attrs=read-write)",
-        ),
-        (
-            |facts| "replica".clone_into(&mut facts.server.wal_level),
-            "wal_level is replica",
-            "ALTER SYSTEM SET wal_level = logical;  -- and restart PostgreSQL; or run with --snapshot-only",
-        ),
-        (
-            |facts| facts.server.may_replicate = false,
-            "the role may not replicate",
-            "ALTER ROLE … REPLICATION;  -- for the role that sync-es connects as",
-        ),
-        (
-            |facts| facts.key.in_replica_identity = false,
-            r#"the replica identity of "public"."integrated_records" does not include the key "hk": deletes could not be told"#,
-            r#"ALTER TABLE "public"."integrated_records" REPLICA IDENTITY USING INDEX "integrated_records_pkey""#,
-        ),
-    ];
-    for case in cases {
-        only_that_is_unmet(new(), &case);
-        let mut facts = one_shot();
-        case.0(&mut facts);
-        assert_eq!(preconditions(&facts), [], "a one-shot run needs none of it");
-    }
-}
-
-#[test]
-fn a_slot_that_is_to_be_made_needs_room() {
-    let cases: [Case; 2] = [
-        (
-            |facts| facts.server.free_slots = false,
-            "all replication slots are in use (max_replication_slots)",
-            "SELECT pg_drop_replication_slot('…');  -- for one that pg_replication_slots shows and nobody needs; or raise max_replication_slots and restart PostgreSQL",
-        ),
-        (
-            |facts| facts.server.free_senders = false,
-            "all WAL senders are in use (max_wal_senders)",
-            "ALTER SYSTEM SET max_wal_senders = …;  -- higher, and restart PostgreSQL; or end one that pg_stat_replication shows",
-        ),
-    ];
-    for case in cases {
-        only_that_is_unmet(new(), &case);
-        let mut facts = at(Phase::Stream);
-        case.0(&mut facts);
-        assert_eq!(preconditions(&facts), [], "the slot is there");
-    }
-}
-
-#[test]
-fn a_publication_that_exists_must_bring_every_change_of_the_table_with_its_key() {
-    let cases: [Case; 3] = [
-        (
-            |facts| publication_of(facts).table = None,
-            r#"publication "sync_es_integrated_records" does not publish "public"."integrated_records" under its own name"#,
-            r#"ALTER PUBLICATION "sync_es_integrated_records" ADD TABLE "public"."integrated_records";  -- for a partitioned table also: SET (publish_via_partition_root = true)"#,
-        ),
-        (
-            |facts| publication_of(facts).all_operations = false,
-            r#"publication "sync_es_integrated_records" does not publish all of insert, update, delete and truncate"#,
-            r#"ALTER PUBLICATION "sync_es_integrated_records" SET (publish = 'insert, update, delete, truncate')"#,
-        ),
-        (
-            |facts| {
-                publication_of(facts).table = Some(PublishedTable {
-                    columns: Some(vec!["name".to_owned()]),
-                    row_filter: None,
-                });
-            },
-            r#"publication "sync_es_integrated_records" leaves out the key "hk""#,
-            r#"DROP PUBLICATION "sync_es_integrated_records"; CREATE PUBLICATION "sync_es_integrated_records" FOR TABLE "public"."integrated_records" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"#,
-        ),
-    ];
-    for case in cases {
-        only_that_is_unmet(at(Phase::Stream), &case);
-    }
-}
-
-#[test]
-fn all_that_is_unmet_is_told_at_once() {
-    let mut facts = new();
-    facts.server.in_recovery = true;
-    facts.table.may_select = false;
-    facts.key.unique_index = None;
-    assert_eq!(preconditions(&facts).len(), 3);
-}
-
 #[track_caller]
 fn planned(facts: &Facts) -> Plan {
     plan(facts).unwrap()
@@ -517,18 +358,8 @@ fn foreign_index_because(facts: &Facts, wanted: &str) {
     );
 }
 
-#[track_caller]
-fn only_that_is_unmet(mut facts: Facts, (change, found, mend): &Case) {
-    change(&mut facts);
-    let wanted = Precondition {
-        found: (*found).to_owned(),
-        mend: (*mend).to_owned(),
-    };
-    assert_eq!(preconditions(&facts), [wanted]);
-}
-
 /// A healthy table, and nothing made of it yet.
-fn new() -> Facts {
+pub(in crate::pipeline) fn new() -> Facts {
     let text = |name: &str, not_null| TableColumn {
         name: name.to_owned(),
         type_oid: 25,
@@ -547,14 +378,15 @@ fn new() -> Facts {
         database: "records".to_owned(),
         server: Server {
             version: 150_018,
+            role: "sync_es".to_owned(),
             system_identifier: "7301".to_owned(),
             timeline: 1,
             wal_level: "logical".to_owned(),
             in_recovery: false,
             may_replicate: true,
             wal_flush: Lsn(0x1000),
-            free_slots: true,
-            free_senders: true,
+            slots: Used { count: 1, max: 10 },
+            senders: Used { count: 1, max: 10 },
         },
         table: Table {
             oid: 16_401,
@@ -562,7 +394,10 @@ fn new() -> Facts {
             name: "integrated_records".to_owned(),
             partitioned: false,
             columns: vec![text("hk", true), text("name", false)],
+            generated: Vec::new(),
+            out_of_line: false,
             is_table: true,
+            may_use_schema: true,
             may_select: true,
             row_security: false,
             may_publish: true,
@@ -572,7 +407,8 @@ fn new() -> Facts {
         fingerprint: "hk text, name text".to_owned(),
         key: KeyFacts {
             unique_index: Some("integrated_records_pkey".to_owned()),
-            in_replica_identity: true,
+            unidentified: Vec::new(),
+            identity_is_full: false,
         },
         publication: None,
         coverage: Coverage::default(),
@@ -584,11 +420,12 @@ fn new() -> Facts {
 }
 
 /// As a run that streams leaves it behind in `phase`.
-fn at(phase: Phase) -> Facts {
+pub(in crate::pipeline) fn at(phase: Phase) -> Facts {
     let mut facts = new();
     facts.publication = Some(Publication {
         all_operations: true,
         via_root: true,
+        has_table: true,
         table: Some(PublishedTable {
             columns: None,
             row_filter: None,
@@ -607,7 +444,7 @@ fn at(phase: Phase) -> Facts {
 }
 
 /// A one-shot run, and nothing made yet.
-fn one_shot() -> Facts {
+pub(in crate::pipeline) fn one_shot() -> Facts {
     Facts {
         mode: Mode::OneShot,
         ..new()
@@ -628,7 +465,7 @@ fn one_shot_at(phase: Phase) -> Facts {
     facts
 }
 
-fn slot_of(facts: &mut Facts) -> &mut Slot {
+pub(in crate::pipeline) fn slot_of(facts: &mut Facts) -> &mut Slot {
     facts.slot.as_mut().unwrap()
 }
 
@@ -636,12 +473,12 @@ fn run_of(facts: &mut Facts) -> &mut Run {
     facts.run.as_mut().unwrap()
 }
 
-fn publication_of(facts: &mut Facts) -> &mut Publication {
+pub(in crate::pipeline) fn publication_of(facts: &mut Facts) -> &mut Publication {
     facts.publication.as_mut().unwrap()
 }
 
 /// An index as Elasticsearch shows it.
-fn index(uuid: &str, meta: Option<Meta>) -> Look {
+pub(in crate::pipeline) fn index(uuid: &str, meta: Option<Meta>) -> Look {
     let meta = meta.map_or(json!({}), |meta| json!({ "sync_es": meta }));
     let answer = json!({ INDEX: {
         "mappings": { "_meta": meta },

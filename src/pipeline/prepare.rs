@@ -14,19 +14,20 @@ use super::{
     table::{CurrentTable, Look},
 };
 use crate::{
-    change::{Coverage, Lsn, Row, Windows},
+    change::{Coverage, Lsn, Windows},
     delivery::{Writer, WriterOptions},
-    document::{Deferral, Layout, TemplateOptions, deferral, own_template, template},
+    document::{
+        Deferral, Layout, TemplateError, TemplateOptions, deferral, own_template, template,
+    },
     elasticsearch::{
         self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs, put_template,
     },
     postgres::{
         self, Error, Session,
         catalog::{self, Publication, Table},
-        coverage, rows, slot,
+        coverage, slot,
     },
     stop::Stop,
-    value::Value,
 };
 
 /// Waits until this instance is the one that writes into the alias; false when the program is asked
@@ -95,11 +96,16 @@ pub(super) async fn stored_run(
     Ok(stored.filter(|run| continuous || run.number == latest))
 }
 
-/// Looks at both ends.
+/// What PostgreSQL tells, beside the stored run and the index.
 ///
 /// # Errors
-/// One of them cannot be asked, or the table is not there.
-pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Result<Facts, Failure> {
+/// PostgreSQL cannot be asked, or the table is not there.
+pub(super) async fn facts(
+    job: &Job,
+    client: &Client,
+    run: Option<Run>,
+    index: Option<elasticsearch::Look>,
+) -> Result<Facts, Failure> {
     let server = catalog::server(client).await?;
     let (schema, name) = &job.table;
     let table = catalog::table(client, schema, name).await?;
@@ -113,10 +119,6 @@ pub(super) async fn facts(job: &Job, client: &Client, run: Option<Run>) -> Resul
         Some(run) => unseen(client, run.coverage.as_ref(), &coverage).await?,
         None => None,
     };
-    let index = Index::new(&job.elasticsearch, &names.index).look().await?;
-    if let Some(index) = &index {
-        index.check_writes()?;
-    }
     Ok(Facts {
         mode: job.mode,
         key: catalog::key(client, table.oid, &names.key).await?,
@@ -166,14 +168,14 @@ pub(super) async fn unseen(
     Ok(None)
 }
 
-/// The table as it is to be copied, tried on a few rows.
+/// The table as it is to be copied.
 ///
 /// # Errors
 /// The table cannot be read, or its rows cannot become documents.
 pub(super) async fn table(job: &Job, facts: &Facts) -> Result<CurrentTable, Failure> {
     let reader = Arc::new(postgres::connect(&job.postgres).await?);
     let (server, table) = (facts.server.clone(), facts.table.clone());
-    let table = CurrentTable::new(
+    CurrentTable::new(
         reader,
         server,
         table,
@@ -181,45 +183,7 @@ pub(super) async fn table(job: &Job, facts: &Facts) -> Result<CurrentTable, Fail
         job.shape.clone(),
         &job.names.publication,
     )
-    .await?;
-    try_sample(table.client(), &*table.look().await).await?;
-    Ok(table)
-}
-
-/// Tries a few rows, before anything is changed: vectors of another length than their field's
-/// would all be refused.
-///
-/// # Errors
-/// The table cannot be read, or none of the vectors seen has the length that is set.
-async fn try_sample(client: &Client, look: &Look) -> Result<(), Failure> {
-    const ROWS: u32 = 20;
-    let rows = rows::sample(client, &look.query, ROWS).await?;
-    for (column, wanted) in look.layout.vectors() {
-        let lengths: Vec<usize> = rows
-            .iter()
-            .filter_map(|row| vector_length(row, column))
-            .collect();
-        if let Some(found) = lengths
-            .first()
-            .filter(|_| !lengths.contains(&(wanted as usize)))
-        {
-            let column = &look.relation.columns[column].name;
-            let told = format!(
-                "column {column:?} of {} holds vectors of {found} dimensions, and its field is set to {wanted}: set EMBEDDING_DIMENSIONS to {found}",
-                look.table.quoted()
-            );
-            return Err(Stop::Settings(told).into());
-        }
-    }
-    Ok(())
-}
-
-fn vector_length(row: &Row, column: usize) -> Option<usize> {
-    match row.value(column).ok()? {
-        Value::Floats(floats) => Some(floats.len()),
-        Value::Array(items) => Some(items.len()),
-        _ => None,
-    }
+    .await
 }
 
 /// The published columns with their types, and which rows, as they are compared between runs.
@@ -253,19 +217,8 @@ pub(super) async fn index(
 ) -> Result<(Index, String), Failure> {
     let names = &job.names;
     let index = Index::new(&job.elasticsearch, &names.index);
-    let (major, minor, _) = server.version;
-    let options = TemplateOptions {
-        alias: names.alias.clone(),
-        index: names.index.clone(),
-        shards: job.shards,
-        dimensions: job.dimensions,
-        server_version: (major.into(), minor.into()),
-    };
-    let body = match &job.own_template {
-        Some(own) => own_template(own.clone(), &look.layout, &options)
-            .map_err(|error| Stop::Settings(error.to_string()))?,
-        None => template(&look.layout, &options),
-    };
+    let body =
+        index_template(job, look, server).map_err(|error| Stop::Settings(error.to_string()))?;
     put_template(&job.elasticsearch, &names.alias, &body).await?;
     if let Some(found) = &facts.index {
         add_fields(&index, found, &look.layout, job.own_template.is_none()).await?;
@@ -283,6 +236,29 @@ pub(super) async fn index(
     let made =
         made.ok_or_else(|| Failure::Heals(format!("index {} is gone again", names.index)))?;
     Ok((index, made.uuid))
+}
+
+/// The template that the index is made from.
+///
+/// # Errors
+/// The user's own does not keep what is promised.
+pub(super) fn index_template(
+    job: &Job,
+    look: &Look,
+    server: &elasticsearch::Server,
+) -> Result<serde_json::Value, TemplateError> {
+    let (major, minor, _) = server.version;
+    let options = TemplateOptions {
+        alias: job.names.alias.clone(),
+        index: job.names.index.clone(),
+        shards: job.shards,
+        dimensions: job.dimensions,
+        server_version: (major.into(), minor.into()),
+    };
+    match &job.own_template {
+        Some(own) => own_template(own.clone(), &look.layout, &options),
+        None => Ok(template(&look.layout, &options)),
+    }
 }
 
 /// Whether the server lets a vector field go from one form to another: tried from this version on.

@@ -8,14 +8,12 @@ use super::Error;
 use crate::change::Lsn;
 
 /// The server that answered.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts, each on its own, not states"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// `server_version_num`, such as 150018.
     pub version: u32,
+    /// The role that the session has, unquoted.
+    pub role: String,
     /// Names the cluster for its whole life.
     pub system_identifier: String,
     /// Grows with each promotion.
@@ -28,10 +26,27 @@ pub struct Server {
     pub may_replicate: bool,
     /// How far WAL is flushed.
     pub wal_flush: Lsn,
-    /// Another replication slot can be made.
-    pub free_slots: bool,
-    /// Another replication connection can be opened.
-    pub free_senders: bool,
+    /// Replication slots, of `max_replication_slots`.
+    pub slots: Used,
+    /// Replication connections, of `max_wal_senders`.
+    pub senders: Used,
+}
+
+/// How many of something that is limited are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// In use.
+    pub count: i64,
+    /// As many as there can be.
+    pub max: i64,
+}
+
+impl Used {
+    /// Whether there can be one more.
+    #[must_use]
+    pub fn is_one_free(self) -> bool {
+        self.count < self.max
+    }
 }
 
 /// The table to be copied.
@@ -51,8 +66,15 @@ pub struct Table {
     pub partitioned: bool,
     /// Its columns, in order; generated ones are left out, as pgoutput leaves them out.
     pub columns: Vec<TableColumn>,
+    /// The names of its generated columns.
+    pub generated: Vec<String>,
+    /// Some of its values are stored out of line, where an update that does not touch them does not
+    /// send them.
+    pub out_of_line: bool,
     /// An ordinary or partitioned table; nothing else can be published.
     pub is_table: bool,
+    /// The role may look things up in its schema.
+    pub may_use_schema: bool,
     /// The role may read it.
     pub may_select: bool,
     /// The role may create a publication for it.
@@ -83,8 +105,19 @@ pub struct TableColumn {
 pub struct KeyFacts {
     /// A valid, immediate, unconditional unique index on exactly this column.
     pub unique_index: Option<String>,
-    /// Every table or partition that holds rows sends the key with an UPDATE or DELETE.
-    pub in_replica_identity: bool,
+    /// The tables or partitions that hold rows and do not send the key with an UPDATE or DELETE.
+    pub unidentified: Vec<Unidentified>,
+    /// Every table or partition that holds rows sends the whole old row (REPLICA IDENTITY FULL).
+    pub identity_is_full: bool,
+}
+
+/// A table or partition whose replica identity does not include the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unidentified {
+    /// Schema and name, quoted for SQL.
+    pub table: String,
+    /// An index that can be its replica identity, unquoted.
+    pub index: Option<String>,
 }
 
 /// The publication as it is.
@@ -94,6 +127,8 @@ pub struct Publication {
     pub all_operations: bool,
     /// `publish_via_partition_root`.
     pub via_root: bool,
+    /// The table itself, not only its partitions, is in it.
+    pub has_table: bool,
     /// The table as this publication publishes it, if it does.
     pub table: Option<PublishedTable>,
 }
@@ -126,10 +161,11 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
              FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                  ELSE pg_catalog.pg_current_wal_flush_lsn() END,
-            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots)
-                < pg_catalog.current_setting('max_replication_slots')::int8,
-            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)
-                < pg_catalog.current_setting('max_wal_senders')::int8";
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots),
+            pg_catalog.current_setting('max_replication_slots')::int8,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication),
+            pg_catalog.current_setting('max_wal_senders')::int8,
+            current_user::text";
     let row = client
         .query_one(sql, &[])
         .await
@@ -146,8 +182,15 @@ pub async fn server(client: &Client) -> Result<Server, Error> {
         in_recovery: row.get(4),
         may_replicate: row.get(5),
         wal_flush: Lsn(wal_flush.into()),
-        free_slots: row.get(7),
-        free_senders: row.get(8),
+        slots: Used {
+            count: row.get(7),
+            max: row.get(8),
+        },
+        senders: Used {
+            count: row.get(9),
+            max: row.get(10),
+        },
+        role: row.get(11),
     })
 }
 
@@ -212,11 +255,13 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
             pg_catalog.row_security_active(c.oid),
             s.tuples, s.storage,
             pg_catalog.pg_has_role(c.relowner, 'USAGE')
-                AND pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
+                AND pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
+            pg_catalog.has_schema_privilege(n.oid, 'USAGE'), s.out_of_line
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
         LATERAL (SELECT
             pg_catalog.sum(CASE WHEN l.relkind = 'p' OR l.reltuples < 0 THEN 0 ELSE l.reltuples END)::float8 AS tuples,
-            pg_catalog.md5(pg_catalog.string_agg(l.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(l.oid), 0), ',' ORDER BY l.oid)) AS storage
+            pg_catalog.md5(pg_catalog.string_agg(l.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(l.oid), 0), ',' ORDER BY l.oid)) AS storage,
+            COALESCE(pg_catalog.bool_or(pg_catalog.pg_relation_size(NULLIF(l.reltoastrelid, 0)) > 0), false) AS out_of_line
             FROM pg_catalog.pg_class l
             WHERE l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid))) s
         WHERE n.nspname = $1::text AND c.relname = $2::text";
@@ -228,11 +273,13 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
         return Ok(None);
     };
     let oid: u32 = row.get(0);
-    let columns = "SELECT a.attname::text, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull
+    let columns = "SELECT a.attname::text, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+            a.attgenerated <> ''
         FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
         ORDER BY a.attnum";
     let columns = client.query(columns, &[&oid]).await.map_err(doing())?;
+    let (generated, columns): (Vec<_>, Vec<_>) = columns.iter().partition(|row| row.get(4));
     let tuples: Option<f64> = row.get(5);
     Ok(Some(Table {
         oid,
@@ -243,6 +290,9 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
         may_select: row.get(3),
         row_security: row.get(4),
         may_publish: row.get(7),
+        may_use_schema: row.get(8),
+        out_of_line: row.get(9),
+        generated: generated.iter().map(|row| row.get(0)).collect(),
         estimated_rows: tuples.filter(|&tuples| tuples > 0.0).map(estimate),
         storage: row.get(6),
         columns: columns
@@ -268,29 +318,43 @@ fn estimate(tuples: f64) -> u64 {
 /// # Errors
 /// A query failed.
 pub async fn key(client: &Client, table: u32, column: &str) -> Result<KeyFacts, Error> {
-    let sql = "WITH key AS (
-            SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2::text AND NOT attisdropped
-        ), leaf AS (
-            SELECT c.oid, c.relreplident FROM pg_catalog.pg_class c
+    // A table's or a partition's columns and indices have numbers and names of their own.
+    let sql = "WITH leaf AS (
+            SELECT c.oid, c.relreplident, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1)))
-        )
-        SELECT (SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON c.oid = i.indexrelid, key
-                WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate
-                  AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = key.attnum
-                ORDER BY i.indisprimary DESC LIMIT 1),
-            NOT EXISTS (SELECT 1 FROM leaf WHERE leaf.relreplident <> 'f' AND NOT EXISTS (
-                SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = leaf.oid AND a.attname = $2::text
+        ), key_index AS (
+            SELECT DISTINCT ON (i.indrelid) i.indrelid, c.relname::text AS name
+            FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE (i.indrelid = $1 OR i.indrelid IN (SELECT oid FROM leaf))
+              AND a.attname = $2::text AND NOT a.attisdropped AND i.indnkeyatts = 1
+              AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+            ORDER BY i.indrelid, i.indisprimary DESC
+        ), unidentified AS (
+            SELECT leaf.oid, leaf.name FROM leaf WHERE leaf.relreplident <> 'f' AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = leaf.oid AND a.attname = $2::text
                 WHERE i.indrelid = leaf.oid AND a.attnum = ANY (i.indkey)
-                  AND ((leaf.relreplident = 'd' AND i.indisprimary) OR (leaf.relreplident = 'i' AND i.indisreplident))))";
+                  AND ((leaf.relreplident = 'd' AND i.indisprimary) OR (leaf.relreplident = 'i' AND i.indisreplident)))
+        )
+        SELECT (SELECT name FROM key_index WHERE indrelid = $1),
+            (SELECT COALESCE(pg_catalog.bool_and(relreplident = 'f'), false) FROM leaf),
+            ARRAY(SELECT name FROM unidentified ORDER BY oid),
+            ARRAY(SELECT k.name FROM unidentified u LEFT JOIN key_index k ON k.indrelid = u.oid ORDER BY u.oid)";
     let row = client
         .query_one(sql, &[&table, &column])
         .await
         .map_err(Error::doing(format!(
             "reading the facts of key column {column}"
         )))?;
+    let (tables, indices): (Vec<String>, Vec<Option<String>>) = (row.get(2), row.get(3));
+    let unidentified = tables.into_iter().zip(indices);
     Ok(KeyFacts {
         unique_index: row.get(0),
-        in_replica_identity: row.get(1),
+        identity_is_full: row.get(1),
+        unidentified: unidentified
+            .map(|(table, index)| Unidentified { table, index })
+            .collect(),
     })
 }
 
@@ -305,8 +369,11 @@ pub async fn publication(
     table: &Table,
 ) -> Result<Option<Publication>, Error> {
     let doing = || Error::doing(format!("reading the facts of publication {name}"));
-    let sql = "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_catalog.pg_publication WHERE pubname = $1::text";
-    let Some(row) = client.query_opt(sql, &[&name]).await.map_err(doing())? else {
+    let sql = "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot,
+            puballtables OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = $2)
+        FROM pg_catalog.pg_publication p WHERE pubname = $1::text";
+    let found = client.query_opt(sql, &[&name, &table.oid]).await;
+    let Some(row) = found.map_err(doing())? else {
         return Ok(None);
     };
     // Column lists and row filters came with PostgreSQL 15.
@@ -325,6 +392,7 @@ pub async fn publication(
     Ok(Some(Publication {
         all_operations: row.get(0),
         via_root: row.get(1),
+        has_table: row.get(2),
         table: published.map(|row| PublishedTable {
             columns: row.get(0),
             row_filter: row.get(1),

@@ -7,6 +7,7 @@ mod error;
 mod pgoutput;
 mod replication;
 pub mod pages;
+pub mod retention;
 pub mod rows;
 pub mod slot;
 mod transaction;

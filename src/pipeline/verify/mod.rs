@@ -74,7 +74,9 @@ async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
     let server = job.elasticsearch.ping().await?;
     let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
     let run = latest(job, &runs).await?;
-    let facts = prepare::facts(job, &session.client, Some(run.clone())).await?;
+    let index = Index::new(&job.elasticsearch, &job.names.index);
+    let found = index.look().await?;
+    let facts = prepare::facts(job, &session.client, Some(run.clone()), found).await?;
     check_index(&facts)?;
     let uuid = facts.index.as_ref().map(|index| index.uuid.clone());
     if uuid.as_ref() != Some(&run.index_uuid) {
@@ -91,7 +93,7 @@ async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
         wanted,
         session: &session,
         facts: &facts,
-        index: Index::new(&job.elasticsearch, &job.names.index),
+        index,
         server,
         runs,
         run,

@@ -1,0 +1,115 @@
+//! Only asks: everything that a run would ask first, at both ends, as far as each can be reached.
+//! Nothing is changed.
+
+use super::{
+    Failure,
+    job::Job,
+    plan::Facts,
+    preconditions::{End, Finding, Findings},
+    prepare,
+    survey::{self, Seen},
+};
+use crate::{
+    elasticsearch::{Look, Run, Runs, Server},
+    postgres::{self, Session},
+    stop::Stop,
+};
+
+/// Looks at both ends. An end that cannot be reached, or does not tell something, is a finding of its
+/// own, and the rest is told all the same.
+pub async fn check(job: &Job) -> Findings {
+    let mut looked = Looked::default();
+    let stored = looked.elasticsearch(job).await;
+    let index = stored.as_ref().and_then(|stored| stored.index.clone());
+    let facts = match postgres::connect(&job.postgres).await {
+        Ok(session) => looked.postgres(job, &session, stored).await,
+        Err(error) => {
+            looked.failed(End::PostgreSql, "connection", error.into());
+            None
+        }
+    };
+    let mut findings = looked.troubles;
+    // A run asks PostgreSQL first.
+    findings.sort_by_key(|finding| finding.end != End::PostgreSql);
+    findings.extend(looked.seen.findings(facts.as_ref(), index.as_ref()).0);
+    Findings(findings)
+}
+
+#[derive(Default)]
+struct Looked {
+    seen: Seen,
+    /// What could not be looked at, and why.
+    troubles: Vec<Finding>,
+}
+
+/// What Elasticsearch has of an earlier run.
+struct Stored {
+    server: Server,
+    index: Option<Look>,
+    run: Option<Run>,
+}
+
+impl Looked {
+    async fn elasticsearch(&mut self, job: &Job) -> Option<Stored> {
+        let end = End::Elasticsearch;
+        let server = job.elasticsearch.ping().await;
+        let server = self.told(end, "connection", server)?;
+        let cluster = survey::cluster(job, server.clone()).await;
+        self.seen.cluster = self.told(end, "cluster", cluster);
+        let index = self.told(end, "index", survey::index(job).await)?;
+        let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
+        let run = prepare::stored_run(job, &runs, &mut None).await;
+        let run = self.told(end, "run metadata", run)?;
+        Some(Stored { server, index, run })
+    }
+
+    async fn postgres(
+        &mut self,
+        job: &Job,
+        session: &Session,
+        stored: Option<Stored>,
+    ) -> Option<Facts> {
+        let (server, index, run) = match stored {
+            Some(Stored { server, index, run }) => (Some(server), index, run),
+            None => (None, None, None),
+        };
+        let facts = prepare::facts(job, &session.client, run, index).await;
+        let facts = self.told(End::PostgreSql, "table", facts)?;
+        // Rows are read only where a run would come to read them.
+        let readable = Seen::default().findings(Some(&facts), None).ready();
+        let retention = survey::retention(job, session, &facts).await;
+        self.seen.retention = self.told(End::PostgreSql, "kept WAL", retention).flatten();
+        if let Some(server) = server.filter(|_| readable) {
+            let table = prepare::table(job, &facts).await;
+            if let Some(table) = self.told(End::Both, "document", table) {
+                let fit = survey::fit(job, &facts, &table, &server).await;
+                self.seen.fit = self.told(End::Both, "rows", fit);
+            }
+        }
+        Some(facts)
+    }
+
+    /// What was told, or else a finding about why not.
+    fn told<T, E: Into<Failure>>(
+        &mut self,
+        end: End,
+        what: &'static str,
+        answer: Result<T, E>,
+    ) -> Option<T> {
+        answer
+            .map_err(|error| self.failed(end, what, error.into()))
+            .ok()
+    }
+
+    fn failed(&mut self, end: End, what: &'static str, failure: Failure) {
+        let stop = match (failure, end) {
+            (Failure::Stop(stop), _) => stop,
+            (Failure::Lane, _) => Stop::Unexpected("delivery has stopped".to_owned()),
+            (Failure::Heals(why) | Failure::Denied(why), End::Elasticsearch) => {
+                Stop::Elasticsearch(why)
+            }
+            (Failure::Heals(why) | Failure::Denied(why), _) => Stop::Postgres(why),
+        };
+        self.troubles.push(Finding::stopped(end, what, stop));
+    }
+}

@@ -1,0 +1,187 @@
+//! Elasticsearch: the cluster, what we may do there, and the index as it is set. Pure.
+
+use super::finding::{End, Finding, Verdict};
+use crate::{
+    elasticsearch::{
+        Disk, Disks, Distribution, Look, Server,
+        privileges::{CLUSTER, INDEX, Privileges, key_request},
+    },
+    stop::Stop,
+};
+
+/// The oldest version that the tests run against.
+const VERSION_MIN: (u16, u16) = (8, 19);
+
+/// What was found of the cluster.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Cluster {
+    /// Who it is.
+    pub server: Server,
+    /// The alias.
+    pub alias: String,
+    /// A concrete index stands under the alias's name.
+    pub alias_is_index: bool,
+    /// The names that we write to.
+    pub names: Vec<String>,
+    /// What we may do; `None` when that was not told.
+    pub privileges: Option<Privileges>,
+    /// How full it is; `None` when that was not told.
+    pub disks: Option<Disks>,
+}
+
+fn see(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding::new(End::Elasticsearch, what, found)
+}
+
+pub(super) fn findings(cluster: &Cluster, list: &mut Vec<Finding>) {
+    let server = &cluster.server;
+    let (major, minor, patch) = server.version;
+    let (name, tested) = match server.distribution {
+        Distribution::Elasticsearch => ("Elasticsearch", (major, minor) >= VERSION_MIN),
+        Distribution::OpenSearch => ("OpenSearch", false),
+    };
+    list.push(
+        see("version", format!("{name} {major}.{minor}.{patch}"))
+            .wanted("Elasticsearch 8.19 or newer")
+            .unless(
+                tested,
+                Verdict::Warning,
+                "upgrade to Elasticsearch 8.19 or newer: no other has been tested",
+            ),
+    );
+    list.extend(cluster.privileges.as_ref().map(|privileges| {
+        let missing = match privileges {
+            Privileges::NotEnforced => &[][..],
+            Privileges::Missing(missing) => missing,
+        };
+        let found = match privileges {
+            Privileges::NotEnforced => "not enforced".to_owned(),
+            Privileges::Missing(missing) if missing.is_empty() => "all that is needed".to_owned(),
+            Privileges::Missing(missing) => without(missing),
+        };
+        see("privileges", found)
+            .wanted(format!(
+                "{} on the cluster, {} on the indices",
+                CLUSTER.join(", "),
+                INDEX.join(", ")
+            ))
+            .must(
+                missing.is_empty(),
+                key_request(&cluster.alias, &cluster.names),
+            )
+    }));
+    let alias = &cluster.alias;
+    let stands = if cluster.alias_is_index {
+        "an index has this name"
+    } else {
+        "free, or an alias"
+    };
+    list.push(
+        see("alias", format!("{alias}: {stands}"))
+            .wanted("no index of this name")
+            .must(
+                !cluster.alias_is_index,
+                format!("DELETE /{alias}  # or choose another ELASTICSEARCH_INDEX_ALIAS"),
+            ),
+    );
+    list.extend(cluster.disks.as_ref().map(disk));
+}
+
+fn without(missing: &[(Option<String>, String)]) -> String {
+    let told = missing.iter().map(|(index, privilege)| match index {
+        Some(index) => format!("{privilege} on {index}"),
+        None => format!("{privilege} on the cluster"),
+    });
+    format!("without {}", told.collect::<Vec<_>>().join(", "))
+}
+
+fn disk(disks: &Disks) -> Finding {
+    let percent = |disk: &Disk| {
+        let used = disk.total.saturating_sub(disk.available);
+        (u128::from(used) * 100)
+            .checked_div(disk.total.into())
+            .unwrap_or_default()
+    };
+    let fullest = disks.nodes.iter().max_by_key(|disk| percent(disk));
+    let found = fullest.map_or("no data node".to_owned(), |disk| {
+        format!("{} % used on {}", percent(disk), disk.node)
+    });
+    let passed = disks.watermarks.iter().rev().find(|watermark| {
+        disks.enforced && disks.nodes.iter().any(|disk| watermark.is_passed(disk))
+    });
+    let (found, mend) = match passed {
+        None => (found, String::new()),
+        Some(watermark) => (
+            format!("{found}, above the {} watermark ({}): {}", watermark.name, watermark.setting, consequence(watermark.name)),
+            "GET /_cat/indices?v&s=store.size:desc  # delete what nobody needs, or give the nodes more room".to_owned(),
+        ),
+    };
+    see("disk", found)
+        .wanted("below every watermark, with room for the index")
+        .unless(passed.is_none(), Verdict::Warning, mend)
+}
+
+/// What Elasticsearch does above a watermark.
+fn consequence(watermark: &str) -> &'static str {
+    match watermark {
+        "low" => "it gets no more replicas",
+        "high" => "its shards go elsewhere, if there is room",
+        _ => "writes are blocked until there is room",
+    }
+}
+
+/// What is set of the index that is there.
+pub(super) fn index_findings(index: &Look, list: &mut Vec<Finding>) {
+    let name = &index.index;
+    let refused = index.check_writes().err();
+    let stop = |_: &Finding| {
+        let told = refused.as_ref().map(ToString::to_string);
+        Stop::Elasticsearch(told.unwrap_or_default())
+    };
+    list.push(
+        see("durability", &index.durability)
+            .wanted("request: what is acknowledged is on disk")
+            .must(
+                index.durability == "request",
+                format!(r#"PUT /{name}/_settings {{"index.translog.durability":"request"}}"#),
+            )
+            .or_stop(stop),
+    );
+    for (what, pipeline) in [
+        ("default_pipeline", &index.default_pipeline),
+        ("final_pipeline", &index.final_pipeline),
+    ] {
+        let pipeline = pipeline.as_deref().filter(|&pipeline| pipeline != "_none");
+        list.push(
+            see(what, pipeline.unwrap_or("none"))
+                .wanted("none: a pipeline can change or drop documents")
+                .must(
+                    pipeline.is_none(),
+                    format!(r#"PUT /{name}/_settings {{"index.{what}":null}}"#),
+                )
+                .or_stop(stop),
+        );
+    }
+    if !index.blocks.is_empty() {
+        let off: Vec<String> = index
+            .blocks
+            .iter()
+            .map(|block| format!(r#""{block}":null"#))
+            .collect();
+        list.push(
+            see(
+                "write block",
+                format!(
+                    "{}: writes wait until it is taken off",
+                    index.blocks.join(", ")
+                ),
+            )
+            .wanted("none")
+            .unless(
+                false,
+                Verdict::Warning,
+                format!("PUT /{name}/_settings {{{}}}", off.join(",")),
+            ),
+        );
+    }
+}

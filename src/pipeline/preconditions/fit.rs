@@ -1,0 +1,234 @@
+//! Both ends together: do the table's rows fit the template, the index's mapping and the limits of an
+//! `_id`; and may the position that is stored be gone on from? Pure.
+
+use super::{
+    super::plan::{Facts, Mode, Plan, plan},
+    finding::{End, Finding, Verdict},
+};
+use crate::{elasticsearch::Refused, stop::Stop};
+
+/// What was found of the table's rows beside the template and the mapping.
+#[derive(Debug, Default)]
+pub(in crate::pipeline) struct Fit {
+    /// The table, quoted for SQL.
+    pub table: String,
+    /// The key column, quoted for SQL.
+    pub key: String,
+    /// Why the user's own template does not keep what is promised.
+    pub own_template: Option<String>,
+    /// Why Elasticsearch would not take the template.
+    pub template_refused: Option<String>,
+    /// How the mapping of the index differs from what the columns need.
+    pub conflict: Option<String>,
+    /// The vector columns.
+    pub vectors: Vec<Vectors>,
+    /// The keys of the rows that were read.
+    pub keys: Keys,
+    /// The rows that were tried; `None` when there is no way to try them.
+    pub sample: Option<Sample>,
+    /// A refused document ends a run, instead of becoming a dead letter.
+    pub stops_at_refusal: bool,
+    /// The index is there already.
+    pub index_exists: bool,
+}
+
+/// A vector column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pipeline) struct Vectors {
+    /// Its name.
+    pub column: String,
+    /// The length that its field takes.
+    pub wanted: u32,
+    /// The lengths that were found in rows, or that the column's type has.
+    pub found: Vec<usize>,
+}
+
+/// The keys of a few rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::pipeline) struct Keys {
+    /// How many.
+    pub count: usize,
+    /// Bytes of the longest.
+    pub bytes_max: usize,
+    /// What is wrong with one of them.
+    pub problem: Option<&'static str>,
+}
+
+/// Rows that were tried as documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::pipeline) struct Sample {
+    /// How many.
+    pub tried: usize,
+    /// Those that would be refused.
+    pub refused: Vec<Refused>,
+}
+
+fn see(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding::new(End::Both, what, found)
+}
+
+pub(super) fn findings(fit: &Fit, list: &mut Vec<Finding>) {
+    list.push(template(fit));
+    let conflict = fit.conflict.clone();
+    if fit.index_exists {
+        list.push(
+            see("mapping", conflict.as_deref().unwrap_or("takes every column"))
+                .wanted("a field for every column, of its type")
+                .must(
+                    conflict.is_none(),
+                    "ELASTICSEARCH_INDEX_NAME=…  # the next generation, such as …_v2, after `sync-es drop-slot`",
+                )
+                .or_stop(|finding| Stop::TableChanged(finding.found.clone())),
+        );
+    }
+    list.extend(fit.vectors.iter().map(|vectors| dimensions(fit, vectors)));
+    list.push(keys(fit));
+    list.push(sample(fit));
+}
+
+fn template(fit: &Fit) -> Finding {
+    if let Some(why) = &fit.own_template {
+        return see("template", why)
+            .wanted("a template that guards the data and has every field")
+            .must(
+                false,
+                "correct the file of ELASTICSEARCH_INDEX_TEMPLATE as it says",
+            )
+            .or_stop(|finding| Stop::Settings(finding.found.clone()));
+    }
+    let found = fit
+        .template_refused
+        .as_deref()
+        .unwrap_or("Elasticsearch takes it");
+    let mend = "GET /_index_template  # the one that stands in the way, or what is wrong with ours, is named above";
+    see("template", found)
+        .wanted("one that Elasticsearch takes")
+        .must(fit.template_refused.is_none(), mend)
+}
+
+/// Vectors of no other length than the field's would all be refused.
+fn dimensions(fit: &Fit, vectors: &Vectors) -> Finding {
+    let Vectors {
+        column,
+        wanted,
+        found,
+    } = vectors;
+    let right = found.iter().all(|length| *length == *wanted as usize);
+    let some = found.contains(&(*wanted as usize));
+    let Some(first) = found.iter().find(|length| **length != *wanted as usize) else {
+        let told = if found.is_empty() {
+            "no vector yet"
+        } else {
+            "as set"
+        };
+        return see("dimensions", format!("{column}: {told}")).wanted(wanted.to_string());
+    };
+    let (verdict, told) = if some {
+        (
+            Verdict::Warning,
+            format!(
+                "column {column:?} also holds vectors of {first} dimensions, which are left out"
+            ),
+        )
+    } else {
+        (
+            Verdict::Failed,
+            format!(
+                "column {column:?} of {} holds vectors of {first} dimensions, and its field is set to {wanted}",
+                fit.table
+            ),
+        )
+    };
+    see("dimensions", told)
+        .wanted(wanted.to_string())
+        .unless(right, verdict, format!("EMBEDDING_DIMENSIONS={first}"))
+        .or_stop(|finding| {
+            Stop::Settings(format!(
+                "{}: set EMBEDDING_DIMENSIONS to {first}",
+                finding.found
+            ))
+        })
+}
+
+fn keys(fit: &Fit) -> Finding {
+    let Keys {
+        count,
+        bytes_max,
+        problem,
+    } = fit.keys;
+    let found = match (count, problem) {
+        (0, _) => "no row yet".to_owned(),
+        (_, None) => format!("up to {bytes_max} bytes in {count} rows"),
+        (_, Some(problem)) => {
+            format!("{bytes_max} bytes: {problem}; its row becomes a dead letter")
+        }
+    };
+    let Fit { table, key, .. } = fit;
+    see("key length", found)
+        .wanted("1 to 512 bytes")
+        .unless(
+            count == 0 || problem.is_none(),
+            Verdict::Warning,
+            format!("SELECT {key} FROM {table} WHERE octet_length({key}::text) NOT BETWEEN 1 AND 512;  -- give these rows other keys"),
+        )
+}
+
+fn sample(fit: &Fit) -> Finding {
+    let what = "sample of rows";
+    let Some(sample) = &fit.sample else {
+        return see(
+            what,
+            "not tried: this server cannot try documents without a write",
+        );
+    };
+    let (tried, refused) = (sample.tried, sample.refused.len());
+    let Some(first) = sample.refused.first() else {
+        return see(what, format!("{tried} tried, all fit")).wanted("all fit");
+    };
+    // Where nothing fits and nothing was made yet, the mapping is not meant for this table.
+    let nothing_fits = refused == tried && !fit.index_exists && tried > 1;
+    let (verdict, consequence) = match (nothing_fits, fit.stops_at_refusal) {
+        (true, _) => (Verdict::Failed, "refused"),
+        (false, false) => (Verdict::Warning, "refused and set aside as dead letters"),
+        (false, true) => (Verdict::Warning, "refused, which ends the run"),
+    };
+    let found = format!(
+        "{refused} of {tried} would be {consequence}; key {:?}: {}",
+        first.key, first.reason
+    );
+    let Fit { table, key, .. } = fit;
+    let value = first.key.replace('\'', "''");
+    see(what, found).wanted("all fit").unless(
+        false,
+        verdict,
+        format!("SELECT * FROM {table} WHERE {key}::text = '{value}';  -- correct the row, or the field's type (docs/document.md)"),
+    )
+}
+
+/// Whether the position that is stored may be gone on from, and what a run would do.
+pub(super) fn position(facts: &Facts) -> Finding {
+    let plan = match plan(facts) {
+        Ok(plan) => plan,
+        Err(stop) => return Finding::stopped(End::Both, "position", stop),
+    };
+    let found = match (plan, &facts.run) {
+        (Plan::Begin { .. }, _) if facts.unseen.is_some() => {
+            let why = facts.unseen.as_deref().unwrap_or_default();
+            return see("position", format!("run reads the table anew: {why}"));
+        }
+        (Plan::Begin { .. }, _) => "run begins with the first row".to_owned(),
+        (Plan::Resume, Some(run)) => {
+            let rows = run.n_input_records;
+            format!("run goes on with the snapshot, after {rows} rows")
+        }
+        (Plan::Tail, Some(run)) if facts.mode == Mode::Continuous => {
+            let lsn = run.acknowledged_lsn.or(run.consistent_point);
+            format!(
+                "run goes on with the stream after {}",
+                lsn.unwrap_or_default()
+            )
+        }
+        (Plan::Resume | Plan::Tail, _) => "run goes on where the last one ended".to_owned(),
+    };
+    see("position", found)
+}

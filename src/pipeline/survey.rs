@@ -1,0 +1,338 @@
+//! Looks at both ends for the list of preconditions. Nothing is changed: documents and template are
+//! tried by what Elasticsearch simulates.
+
+use super::{
+    Failure,
+    job::Job,
+    mapping::additions,
+    plan::{Facts, Mode},
+    preconditions::{self, Cluster, Findings, Fit, Keys, Sample, Vectors, Verdict},
+    prepare,
+    table::{CurrentTable, Look},
+};
+use crate::{
+    change::Row,
+    delivery::OnRefusal,
+    elasticsearch::{
+        self, Against, Distribution, Index, IndexError, Run, Trial, disks, key_problem,
+        privileges::privileges, try_documents, try_template,
+    },
+    postgres::{
+        Session,
+        catalog::quoted,
+        retention::{self, Retention},
+        rows,
+    },
+    value::Value,
+};
+
+/// Rows that are tried.
+const ROWS: u32 = 100;
+/// Documents are tried up to here, in bytes of JSON.
+const TRIAL_BYTES_MAX: usize = 8 << 20;
+/// HTTP: not for us.
+const FORBIDDEN: u16 = 403;
+
+/// What has been looked at, beside the facts that a plan is made from.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// For how long PostgreSQL keeps WAL.
+    pub retention: Option<Retention>,
+    /// Elasticsearch.
+    pub cluster: Option<Cluster>,
+    /// The rows beside the template and the mapping.
+    pub fit: Option<Fit>,
+}
+
+impl Seen {
+    /// The list, as far as things have been looked at.
+    pub(super) fn findings(
+        &self,
+        facts: Option<&Facts>,
+        index: Option<&elasticsearch::Look>,
+    ) -> Findings {
+        preconditions::findings(&preconditions::Survey {
+            facts,
+            retention: self.retention.as_ref(),
+            cluster: self.cluster.as_ref(),
+            index,
+            fit: self.fit.as_ref(),
+        })
+    }
+}
+
+/// What a run is planned from, once nothing in the list stops it. A process looks at everything
+/// `first`; when it comes again, at what a plan is made from alone.
+///
+/// # Errors
+/// One of the ends cannot be asked, or what the list ends with.
+pub(super) async fn before_a_run(
+    job: &Job,
+    session: &Session,
+    run: Option<Run>,
+    first: bool,
+) -> Result<(Facts, CurrentTable), Failure> {
+    let index = index(job).await?;
+    let facts = prepare::facts(job, &session.client, run, index).await?;
+    let mut seen = Seen::default();
+    let listed = |seen: &Seen| seen.findings(Some(&facts), facts.index.as_ref());
+    if !first {
+        stop_at(listed(&seen))?;
+        let table = prepare::table(job, &facts).await?;
+        return Ok((facts, table));
+    }
+    let server = job.elasticsearch.ping().await?;
+    seen.retention = retention(job, session, &facts).await?;
+    seen.cluster = Some(cluster(job, server.clone()).await?);
+    stop_at(listed(&seen))?;
+    let table = prepare::table(job, &facts).await?;
+    seen.fit = Some(fit(job, &facts, &table, &server).await?);
+    let findings = listed(&seen);
+    for finding in &findings.0 {
+        if finding.verdict == Verdict::Warning {
+            let mend = finding.mend.as_deref().unwrap_or_default();
+            tracing::warn!(found = finding.told(), mend, "can do harm later");
+        }
+    }
+    stop_at(findings)?;
+    Ok((facts, table))
+}
+
+fn stop_at(findings: Findings) -> Result<(), Failure> {
+    findings.into_stop().map_or(Ok(()), |stop| Err(stop.into()))
+}
+
+/// The index, if there is one.
+///
+/// # Errors
+/// Elasticsearch cannot be asked, or the name is not that of an index of ours.
+pub(super) async fn index(job: &Job) -> Result<Option<elasticsearch::Look>, Failure> {
+    Ok(Index::new(&job.elasticsearch, &job.names.index)
+        .look()
+        .await?)
+}
+
+/// For how long PostgreSQL keeps WAL, for a run that needs it to.
+///
+/// # Errors
+/// PostgreSQL cannot be asked.
+pub(super) async fn retention(
+    job: &Job,
+    session: &Session,
+    facts: &Facts,
+) -> Result<Option<Retention>, Failure> {
+    match job.mode {
+        Mode::OneShot => Ok(None),
+        Mode::Continuous => {
+            let slot = &job.names.slot;
+            Ok(Some(
+                retention::look(&session.client, &facts.server, slot).await?,
+            ))
+        }
+    }
+}
+
+/// Elasticsearch, as it is.
+///
+/// # Errors
+/// It cannot be asked. What it does not tell for want of a privilege is left out.
+pub(super) async fn cluster(job: &Job, server: elasticsearch::Server) -> Result<Cluster, Failure> {
+    let client = &job.elasticsearch;
+    let names = vec![
+        job.names.alias.clone(),
+        job.names.index.clone(),
+        prepare::metadata_index(&job.names),
+        prepare::dead_letters_index(&job.names),
+    ];
+    let privileges = match server.distribution {
+        Distribution::Elasticsearch => told(privileges(client, &names).await)?,
+        Distribution::OpenSearch => None,
+    };
+    // An alias of this name is what is expected, and not an index.
+    let alias = Index::new(client, &job.names.alias).look().await;
+    let alias_is_index = match alias {
+        Ok(found) => found.is_some(),
+        Err(IndexError::Alias { .. }) => false,
+        Err(error) if is_forbidden(&error) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Cluster {
+        disks: told(disks(client).await)?,
+        privileges,
+        alias: job.names.alias.clone(),
+        alias_is_index,
+        names,
+        server,
+    })
+}
+
+/// The answer, if the privilege to ask is there.
+fn told<T>(answer: Result<T, elasticsearch::Error>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(told) => Ok(Some(told)),
+        Err(elasticsearch::Error::Refused {
+            status: FORBIDDEN, ..
+        }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_forbidden(error: &IndexError) -> bool {
+    matches!(
+        error,
+        IndexError::Request(elasticsearch::Error::Refused {
+            status: FORBIDDEN,
+            ..
+        })
+    )
+}
+
+/// The table's rows beside the template and the mapping.
+///
+/// # Errors
+/// One of the ends cannot be asked.
+pub(super) async fn fit(
+    job: &Job,
+    facts: &Facts,
+    table: &CurrentTable,
+    server: &elasticsearch::Server,
+) -> Result<Fit, Failure> {
+    let look = table.look().await;
+    let rows = rows::sample(table.client(), &look.query, ROWS).await?;
+    let mut fit = Fit {
+        table: facts.table.quoted(),
+        key: quoted(&facts.names.key),
+        vectors: vectors(&look, &rows),
+        keys: keys(&look, &rows)?,
+        stops_at_refusal: matches!(job.on_refusal, OnRefusal::Stop),
+        index_exists: facts.index.is_some(),
+        ..Fit::default()
+    };
+    let template = match prepare::index_template(job, &look, server) {
+        Ok(template) => template,
+        Err(error) => {
+            fit.own_template = Some(error.to_string());
+            return Ok(fit);
+        }
+    };
+    let (client, names) = (&job.elasticsearch, &facts.names);
+    fit.template_refused = match try_template(client, &names.alias, &template).await {
+        Ok(()) => None,
+        Err(IndexError::Request(elasticsearch::Error::Refused {
+            status: 400,
+            reason,
+            ..
+        })) => Some(reason),
+        // The privileges' line says what is missing.
+        Err(error) if is_forbidden(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let wanted = look.layout.properties();
+    let wanted = wanted.as_object().cloned().unwrap_or_default();
+    let added = facts
+        .index
+        .as_ref()
+        .map(|index| additions(&index.properties, &wanted));
+    let against = match &added {
+        None => Against::Template {
+            name: &names.alias,
+            template: &template,
+        },
+        Some(Ok(added)) => Against::IndexWith(added),
+        // A user's own mapping may differ.
+        Some(Err(_)) if job.own_template.is_some() => return Ok(fit),
+        Some(Err(conflict)) => {
+            fit.conflict = Some(conflict.to_string());
+            return Ok(fit);
+        }
+    };
+    if fit.template_refused.is_none() && server.distribution == Distribution::Elasticsearch {
+        let trials = trials(&look, &rows)?;
+        let refused = try_documents(client, &names.index, &trials, against).await;
+        fit.sample = told(refused)?.map(|refused| Sample {
+            tried: trials.len(),
+            refused,
+        });
+    }
+    Ok(fit)
+}
+
+/// The rows as documents; those whose key cannot be an `_id` have a line of their own.
+fn trials(look: &Look, rows: &[Row]) -> Result<Vec<Trial>, Failure> {
+    let mut trials = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        let key = look.key(row)?;
+        let mut document = Vec::new();
+        // One that cannot be encoded is a dead letter, which a run tells of.
+        if key_problem(&key).is_some() || look.layout.encode(row, &mut document).is_err() {
+            continue;
+        }
+        bytes += document.len();
+        if bytes > TRIAL_BYTES_MAX && !trials.is_empty() {
+            break;
+        }
+        trials.push(Trial { key, document });
+    }
+    Ok(trials)
+}
+
+fn keys(look: &Look, rows: &[Row]) -> Result<Keys, Failure> {
+    let mut keys = Keys::default();
+    for row in rows {
+        let key = look.key(row)?;
+        keys.count += 1;
+        keys.bytes_max = keys.bytes_max.max(key.as_str().len());
+        keys.problem = keys.problem.or(key_problem(&key));
+    }
+    Ok(keys)
+}
+
+/// The lengths of the vectors in the rows; where there are none, the length of the column's type.
+fn vectors(look: &Look, rows: &[Row]) -> Vec<Vectors> {
+    let of_column = |(column, wanted): (usize, u32)| {
+        let name = look.relation.columns[column].name.clone();
+        let found = rows.iter().filter_map(|row| vector_length(row, column));
+        let mut found: Vec<usize> = found.collect();
+        if found.is_empty() {
+            let declared = look.table.columns.iter().find(|one| one.name == name);
+            found.extend(declared.and_then(|column| declared_length(&column.type_name)));
+        }
+        Vectors {
+            column: name,
+            wanted,
+            found,
+        }
+    };
+    look.layout.vectors().into_iter().map(of_column).collect()
+}
+
+fn vector_length(row: &Row, column: usize) -> Option<usize> {
+    match row.value(column).ok()? {
+        Value::Floats(floats) => Some(floats.len()),
+        Value::Array(items) => Some(items.len()),
+        _ => None,
+    }
+}
+
+/// The length that pgvector's types are declared with, such as `halfvec(1024)`.
+fn declared_length(type_name: &str) -> Option<usize> {
+    let (name, rest) = type_name.split_once('(')?;
+    let name = name.rsplit('.').next()?;
+    let is_vector = ["vector", "halfvec"].contains(&name);
+    rest.strip_suffix(')').filter(|_| is_vector)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::declared_length;
+
+    #[test]
+    fn a_declared_length_is_a_vector_s_alone() {
+        assert_eq!(declared_length("vector(1024)"), Some(1024));
+        assert_eq!(declared_length("public.halfvec(3)"), Some(3));
+        assert_eq!(declared_length("character varying(36)"), None);
+        assert_eq!(declared_length("vector"), None);
+        assert_eq!(declared_length("real[]"), None);
+    }
+}
