@@ -136,6 +136,7 @@ struct TypedError {
     root_cause: Vec<TypedError>,
     #[serde(default)]
     failed_shards: Vec<FailedShard>,
+    caused_by: Option<Box<TypedError>>,
 }
 
 #[derive(Deserialize)]
@@ -147,12 +148,28 @@ impl TypedError {
     /// "all shards failed" says less than what failed them.
     fn most_telling(mut self) -> (String, Option<String>) {
         if self.kind == "search_phase_execution_exception" {
-            let shards = self.failed_shards.into_iter().map(|shard| shard.reason);
+            let shards = self.failed_shards.drain(..).map(|shard| shard.reason);
             if let Some(cause) = self.root_cause.drain(..).chain(shards).next() {
                 return (cause.kind, cause.reason);
             }
         }
-        (self.kind, self.reason)
+        let told = self.innermost();
+        let reason = match (self.reason, told) {
+            (Some(reason), Some(inner)) if !reason.contains(&inner) => {
+                Some(format!("{reason}: {inner}"))
+            }
+            (reason, inner) => reason.or(inner),
+        };
+        (self.kind, reason)
+    }
+
+    /// "template after composition is invalid" says less than why it is.
+    fn innermost(&self) -> Option<String> {
+        let mut cause = self.caused_by.as_deref()?;
+        while let Some(inner) = cause.caused_by.as_deref() {
+            cause = inner;
+        }
+        cause.reason.clone()
     }
 }
 
@@ -193,6 +210,12 @@ mod tests {
                 r#"{"error":{"root_cause":[{"type":"search_context_missing_exception","reason":"No search context found for id [1]"}],"type":"search_phase_execution_exception","reason":"all shards failed"},"status":404}"#,
                 "search_context_missing_exception",
                 "No search context found for id [1]",
+            ),
+            (
+                400,
+                r#"{"error":{"type":"illegal_argument_exception","reason":"template is invalid","caused_by":{"type":"a","reason":"mappings","caused_by":{"type":"b","reason":"no type [lonk]"}}},"status":400}"#,
+                "illegal_argument_exception",
+                "template is invalid: no type [lonk]",
             ),
             (
                 404,

@@ -68,6 +68,9 @@ pub async fn try_documents(
     against: Against<'_>,
 ) -> Result<Vec<Refused>, Error> {
     const QUERY: [(&str, &str); 1] = [("filter_path", "docs.doc._id,docs.doc.error,docs.error")];
+    if trials.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut options = Map::new();
     match against {
         Against::Template { name, template } => {

@@ -4,14 +4,17 @@
 use super::{
     Failure,
     job::Job,
-    plan::Facts,
+    plan::{Facts, Mode},
     preconditions::{End, Finding, Findings},
     prepare,
     survey::{self, Seen},
 };
 use crate::{
     elasticsearch::{Look, Run, Runs, Server},
-    postgres::{self, Session},
+    postgres::{
+        self, Session,
+        slot::{self, Slot},
+    },
     stop::Stop,
 };
 
@@ -19,18 +22,21 @@ use crate::{
 /// own, and the rest is told all the same.
 pub async fn check(job: &Job) -> Findings {
     let mut looked = Looked::default();
+    let session = postgres::connect(&job.postgres).await;
+    let session = looked.told(End::PostgreSql, "connection", session);
+    // A service can be at work meanwhile. It confirms to the slot what it has stored, and stores what
+    // is in the WAL: so the slot is looked at first, then the record, and then the WAL's end.
+    let slot = match &session {
+        Some(session) => looked.slot(job, session).await,
+        None => None,
+    };
     let stored = looked.elasticsearch(job).await;
     let index = stored.as_ref().and_then(|stored| stored.index.clone());
-    let facts = match postgres::connect(&job.postgres).await {
-        Ok(session) => looked.postgres(job, &session, stored).await,
-        Err(error) => {
-            looked.failed(End::PostgreSql, "connection", error.into());
-            None
-        }
+    let facts = match &session {
+        Some(session) => looked.postgres(job, session, slot, stored).await,
+        None => None,
     };
     let mut findings = looked.troubles;
-    // A run asks PostgreSQL first.
-    findings.sort_by_key(|finding| finding.end != End::PostgreSql);
     findings.extend(looked.seen.findings(facts.as_ref(), index.as_ref()).0);
     Findings(findings)
 }
@@ -63,10 +69,19 @@ impl Looked {
         Some(Stored { server, index, run })
     }
 
+    async fn slot(&mut self, job: &Job, session: &Session) -> Option<Slot> {
+        if job.mode == Mode::OneShot {
+            return None;
+        }
+        let slot = slot::look(&session.client, &job.names.slot).await;
+        self.told(End::PostgreSql, "slot", slot).flatten()
+    }
+
     async fn postgres(
         &mut self,
         job: &Job,
         session: &Session,
+        slot: Option<Slot>,
         stored: Option<Stored>,
     ) -> Option<Facts> {
         let (server, index, run) = match stored {
@@ -74,7 +89,8 @@ impl Looked {
             None => (None, None, None),
         };
         let facts = prepare::facts(job, &session.client, run, index).await;
-        let facts = self.told(End::PostgreSql, "table", facts)?;
+        let mut facts = self.told(End::PostgreSql, "table", facts)?;
+        facts.slot = slot.or(facts.slot);
         // Rows are read only where a run would come to read them.
         let readable = Seen::default().findings(Some(&facts), None).ready();
         let retention = survey::retention(job, session, &facts).await;

@@ -20,6 +20,7 @@
 mod support;
 
 mod harness;
+mod check;
 mod snapshot;
 mod stream;
 mod convergence;

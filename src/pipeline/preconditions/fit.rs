@@ -83,7 +83,10 @@ pub(super) fn findings(fit: &Fit, list: &mut Vec<Finding>) {
     }
     list.extend(fit.vectors.iter().map(|vectors| dimensions(fit, vectors)));
     list.push(keys(fit));
-    list.push(sample(fit));
+    let fits = [&fit.own_template, &fit.template_refused, &fit.conflict];
+    if fits.iter().all(|trouble| trouble.is_none()) {
+        list.push(sample(fit));
+    }
 }
 
 fn template(fit: &Fit) -> Finding {
@@ -183,6 +186,9 @@ fn sample(fit: &Fit) -> Finding {
     };
     let (tried, refused) = (sample.tried, sample.refused.len());
     let Some(first) = sample.refused.first() else {
+        if tried == 0 {
+            return see(what, "no row yet");
+        }
         return see(what, format!("{tried} tried, all fit")).wanted("all fit");
     };
     // Where nothing fits and nothing was made yet, the mapping is not meant for this table.
