@@ -45,14 +45,23 @@ pub async fn privileges(client: &Client, names: &[String]) -> Result<Privileges,
     }
 }
 
-/// The request that makes a key with these privileges.
+/// The request that makes a key with these privileges, for every generation of the index.
 #[must_use]
-pub fn key_request(alias: &str, names: &[String]) -> String {
+pub fn key_request(alias: &str, index: &str) -> String {
+    let stem = index.trim_end_matches(|last: char| last.is_ascii_digit());
+    let generations = if stem == index {
+        index.to_owned()
+    } else {
+        format!("{stem}*")
+    };
     let request: Value = json!({
         "name": format!("sync-es {alias}"),
         "role_descriptors": {"sync-es": {
             "cluster": CLUSTER,
-            "indices": [{"names": names, "privileges": INDEX}],
+            "indices": [{
+                "names": [alias, generations, format!("{alias}-sync-*")],
+                "privileges": INDEX,
+            }],
         }},
     });
     format!("POST /_security/api_key {request}")

@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Client, Error, Method, index::IndexError, json as body, segment};
+use super::{Client, Error, Method, json as body, segment};
 use crate::change::Key;
 
 /// A document as it would be sent.
@@ -48,7 +48,7 @@ pub struct Refused {
 ///
 /// # Errors
 /// The request failed, or [`Error::Refused`]: it would not.
-pub async fn try_template(client: &Client, name: &str, template: &Value) -> Result<(), IndexError> {
+pub async fn try_template(client: &Client, name: &str, template: &Value) -> Result<(), Error> {
     let path = format!("_index_template/_simulate/{}", segment(name));
     client
         .request(Method::Post, &path, &[], Some(body(template)))

@@ -5,7 +5,7 @@ use super::{
     Failure,
     job::Job,
     plan::{Facts, Mode},
-    preconditions::{End, Finding, Findings},
+    preconditions::{End, Finding, Findings, is_readable},
     prepare,
     survey::{self, Seen},
 };
@@ -91,11 +91,9 @@ impl Looked {
         let facts = prepare::facts(job, &session.client, run, index).await;
         let mut facts = self.told(End::PostgreSql, "table", facts)?;
         facts.slot = slot.or(facts.slot);
-        // Rows are read only where a run would come to read them.
-        let readable = Seen::default().findings(Some(&facts), None).ready();
         let retention = survey::retention(job, session, &facts).await;
         self.seen.retention = self.told(End::PostgreSql, "kept WAL", retention).flatten();
-        if let Some(server) = server.filter(|_| readable) {
+        if let Some(server) = server.filter(|_| is_readable(&facts)) {
             let table = prepare::table(job, &facts).await;
             if let Some(table) = self.told(End::Both, "document", table) {
                 let fit = survey::fit(job, &facts, &table, &server).await;

@@ -1,6 +1,8 @@
 //! Looks at both ends for the list of preconditions. Nothing is changed: documents and template are
 //! tried by what Elasticsearch simulates.
 
+use serde_json::Map;
+
 use super::{
     Failure,
     job::Job,
@@ -28,10 +30,10 @@ use crate::{
 
 /// Rows that are tried.
 const ROWS: u32 = 100;
-/// Documents are tried up to here, in bytes of JSON.
-const TRIAL_BYTES_MAX: usize = 8 << 20;
-/// HTTP: not for us.
-const FORBIDDEN: u16 = 403;
+/// No more rows are tried once they have so many bytes on the wire.
+const BYTES_MAX: usize = 4 << 20;
+/// HTTP: what is asked for cannot be.
+const BAD_REQUEST: u16 = 400;
 
 /// What has been looked at, beside the facts that a plan is made from.
 #[derive(Debug, Default)]
@@ -146,45 +148,38 @@ pub(super) async fn cluster(job: &Job, server: elasticsearch::Server) -> Result<
     ];
     let privileges = match server.distribution {
         Distribution::Elasticsearch => told(privileges(client, &names).await)?,
-        Distribution::OpenSearch => None,
+        Distribution::OpenSearch => Err("OpenSearch is not asked".to_owned()),
     };
     // An alias of this name is what is expected, and not an index.
     let alias = Index::new(client, &job.names.alias).look().await;
     let alias_is_index = match alias {
         Ok(found) => found.is_some(),
-        Err(IndexError::Alias { .. }) => false,
-        Err(error) if is_forbidden(&error) => false,
-        Err(error) => return Err(error.into()),
+        Err(IndexError::Request(error)) => told::<()>(Err(error))?.is_ok(),
+        Err(_) => false,
     };
     Ok(Cluster {
         disks: told(disks(client).await)?,
         privileges,
         alias: job.names.alias.clone(),
         alias_is_index,
-        names,
+        index: job.names.index.clone(),
         server,
     })
 }
 
-/// The answer, if the privilege to ask is there.
-fn told<T>(answer: Result<T, elasticsearch::Error>) -> Result<Option<T>, Failure> {
+/// The answer to what is only asked to tell a person, or else why there is none: a run does not end
+/// for it.
+///
+/// # Errors
+/// Elasticsearch cannot be reached.
+fn told<T>(answer: Result<T, elasticsearch::Error>) -> Result<Result<T, String>, Failure> {
     match answer {
-        Ok(told) => Ok(Some(told)),
-        Err(elasticsearch::Error::Refused {
-            status: FORBIDDEN, ..
-        }) => Ok(None),
+        Ok(told) => Ok(Ok(told)),
+        Err(
+            error @ (elasticsearch::Error::Refused { .. } | elasticsearch::Error::Malformed(_)),
+        ) => Ok(Err(error.to_string())),
         Err(error) => Err(error.into()),
     }
-}
-
-fn is_forbidden(error: &IndexError) -> bool {
-    matches!(
-        error,
-        IndexError::Request(elasticsearch::Error::Refused {
-            status: FORBIDDEN,
-            ..
-        })
-    )
 }
 
 /// The table's rows beside the template and the mapping.
@@ -198,7 +193,7 @@ pub(super) async fn fit(
     server: &elasticsearch::Server,
 ) -> Result<Fit, Failure> {
     let look = table.look().await;
-    let rows = rows::sample(table.client(), &look.query, ROWS).await?;
+    let rows = rows::sample(table.client(), &look.query, ROWS, BYTES_MAX).await?;
     let mut fit = Fit {
         table: facts.table.quoted(),
         key: quoted(&facts.names.key),
@@ -206,7 +201,10 @@ pub(super) async fn fit(
         keys: keys(&look, &rows)?,
         stops_at_refusal: matches!(job.on_refusal, OnRefusal::Stop),
         index_exists: facts.index.is_some(),
-        ..Fit::default()
+        own_template: None,
+        template_refused: None,
+        conflict: None,
+        sample: Err("OpenSearch cannot try documents without a write".to_owned()),
     };
     let template = match prepare::index_template(job, &look, server) {
         Ok(template) => template,
@@ -217,36 +215,38 @@ pub(super) async fn fit(
     };
     let (client, names) = (&job.elasticsearch, &facts.names);
     fit.template_refused = match try_template(client, &names.alias, &template).await {
-        Ok(()) => None,
-        Err(IndexError::Request(elasticsearch::Error::Refused {
-            status: 400,
+        Err(elasticsearch::Error::Refused {
+            status: BAD_REQUEST,
             reason,
             ..
-        })) => Some(reason),
-        // The privileges' line says what is missing.
-        Err(error) if is_forbidden(&error) => None,
-        Err(error) => return Err(error.into()),
+        }) => Some(reason),
+        // Where it may not be asked, the privileges' line says what is missing.
+        answer => {
+            told(answer)?.ok();
+            None
+        }
     };
     let wanted = look.layout.properties();
     let wanted = wanted.as_object().cloned().unwrap_or_default();
-    let added = facts
-        .index
-        .as_ref()
-        .map(|index| additions(&index.properties, &wanted));
-    let against = match &added {
-        None => Against::Template {
-            name: &names.alias,
-            template: &template,
-        },
-        Some(Ok(added)) => Against::IndexWith(added),
+    let index = facts.index.as_ref();
+    let added = match index.map(|index| additions(&index.properties, &wanted)) {
+        None => None,
+        Some(Ok(added)) => Some(added),
         // A user's own mapping may differ.
-        Some(Err(_)) if job.own_template.is_some() => return Ok(fit),
+        Some(Err(_)) if job.own_template.is_some() => Some(Map::new()),
         Some(Err(conflict)) => {
             fit.conflict = Some(conflict.to_string());
             return Ok(fit);
         }
     };
-    if fit.template_refused.is_none() && server.distribution == Distribution::Elasticsearch {
+    let against = match &added {
+        Some(added) => Against::IndexWith(added),
+        None => Against::Template {
+            name: &names.alias,
+            template: &template,
+        },
+    };
+    if server.distribution == Distribution::Elasticsearch && fit.template_refused.is_none() {
         let trials = trials(&look, &rows)?;
         let refused = try_documents(client, &names.index, &trials, against).await;
         fit.sample = told(refused)?.map(|refused| Sample {
@@ -260,17 +260,12 @@ pub(super) async fn fit(
 /// The rows as documents; those whose key cannot be an `_id` have a line of their own.
 fn trials(look: &Look, rows: &[Row]) -> Result<Vec<Trial>, Failure> {
     let mut trials = Vec::new();
-    let mut bytes = 0;
     for row in rows {
         let key = look.key(row)?;
         let mut document = Vec::new();
         // One that cannot be encoded is a dead letter, which a run tells of.
         if key_problem(&key).is_some() || look.layout.encode(row, &mut document).is_err() {
             continue;
-        }
-        bytes += document.len();
-        if bytes > TRIAL_BYTES_MAX && !trials.is_empty() {
-            break;
         }
         trials.push(Trial { key, document });
     }

@@ -303,11 +303,17 @@ pub async fn by_keys(
     Ok(Found::Rows(found))
 }
 
-/// A few rows, whichever the server finds first.
+/// A few rows, whichever the server finds first: `limit` of them at most, and no more once they have
+/// `bytes_max` bytes.
 ///
 /// # Errors
 /// The statement failed.
-pub async fn sample(client: &Client, query: &Query, limit: u32) -> Result<Vec<Row>, Error> {
+pub async fn sample(
+    client: &Client,
+    query: &Query,
+    limit: u32,
+    bytes_max: usize,
+) -> Result<Vec<Row>, Error> {
     let doing = || Error::doing("reading a sample of rows");
     let filter = query
         .row_filter
@@ -318,9 +324,19 @@ pub async fn sample(client: &Client, query: &Query, limit: u32) -> Result<Vec<Ro
         .prepare(&format!("{}{filter} LIMIT {limit}", query.select))
         .await
         .map_err(doing())?;
-    let rows = client.query(&statement, &[]).await.map_err(doing())?;
+    let none: [&(dyn ToSql + Sync); 0] = [];
+    let rows = client.query_raw(&statement, none).await.map_err(doing())?;
     let mut packer = Packer::new(query.relation.clone());
-    Ok(rows.iter().map(|row| packer.pack(row)).collect())
+    let mut rows = pin!(rows);
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max
+        && let Some(row) = rows.try_next().await.map_err(doing())?
+    {
+        let row = packer.pack(&row);
+        bytes += row.bytes.len();
+        found.push(row);
+    }
+    Ok(found)
 }
 
 /// Packs the client's rows into ours: one buffer a row, cut from larger chunks.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     snapshot::add_rows,
-    support::{Invocation, World, in_world},
+    support::{Invocation, Workload, World, in_world},
 };
 
 /// What `check --json` has told.
@@ -143,6 +143,24 @@ fn a_table_that_is_ready_passes_and_nothing_is_changed_by_asking() {
         let checked = Checked::of(&check(world)).await;
         checked.told("slot", "note");
         assert_eq!(everything(world).await, before);
+    });
+}
+
+#[test]
+fn a_check_beside_a_busy_service_sees_nothing_wrong() {
+    in_world(async |world| {
+        let workload = Workload::new(world, 200).await;
+        workload.fill(world).await;
+        let mut program = world.run();
+        world.live(&mut program).await;
+        let writers = workload.start(world).await;
+        for _ in 0..8 {
+            let checked = Checked::of(&check(world)).await;
+            assert_eq!((checked.code, checked.failed()), (0, vec![]));
+        }
+        writers.stop().await;
+        world.caught_up(&mut program).await;
+        program.stop().await;
     });
 }
 

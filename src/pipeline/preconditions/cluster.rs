@@ -21,12 +21,12 @@ pub(in crate::pipeline) struct Cluster {
     pub alias: String,
     /// A concrete index stands under the alias's name.
     pub alias_is_index: bool,
-    /// The names that we write to.
-    pub names: Vec<String>,
-    /// What we may do; `None` when that was not told.
-    pub privileges: Option<Privileges>,
-    /// How full it is; `None` when that was not told.
-    pub disks: Option<Disks>,
+    /// The index.
+    pub index: String,
+    /// What we may do, or why that was not told.
+    pub privileges: Result<Privileges, String>,
+    /// How full it is, or why that was not told.
+    pub disks: Result<Disks, String>,
 }
 
 fn see(what: &'static str, found: impl Into<String>) -> Finding {
@@ -49,27 +49,10 @@ pub(super) fn findings(cluster: &Cluster, list: &mut Vec<Finding>) {
                 "upgrade to Elasticsearch 8.19 or newer: no other has been tested",
             ),
     );
-    list.extend(cluster.privileges.as_ref().map(|privileges| {
-        let missing = match privileges {
-            Privileges::NotEnforced => &[][..],
-            Privileges::Missing(missing) => missing,
-        };
-        let found = match privileges {
-            Privileges::NotEnforced => "not enforced".to_owned(),
-            Privileges::Missing(missing) if missing.is_empty() => "all that is needed".to_owned(),
-            Privileges::Missing(missing) => without(missing),
-        };
-        see("privileges", found)
-            .wanted(format!(
-                "{} on the cluster, {} on the indices",
-                CLUSTER.join(", "),
-                INDEX.join(", ")
-            ))
-            .must(
-                missing.is_empty(),
-                key_request(&cluster.alias, &cluster.names),
-            )
-    }));
+    list.push(match &cluster.privileges {
+        Ok(told) => privileges(cluster, told),
+        Err(why) => not_told("privileges", why),
+    });
     let alias = &cluster.alias;
     let stands = if cluster.alias_is_index {
         "an index has this name"
@@ -84,15 +67,53 @@ pub(super) fn findings(cluster: &Cluster, list: &mut Vec<Finding>) {
                 format!("DELETE /{alias}  # or choose another ELASTICSEARCH_INDEX_ALIAS"),
             ),
     );
-    list.extend(cluster.disks.as_ref().map(disk));
+    list.push(match &cluster.disks {
+        Ok(disks) => disk(disks),
+        Err(why) => not_told("disk", why),
+    });
 }
 
-fn without(missing: &[(Option<String>, String)]) -> String {
-    let told = missing.iter().map(|(index, privilege)| match index {
+fn not_told(what: &'static str, why: &str) -> Finding {
+    see(what, format!("not told: {why}"))
+        .wanted("to be told")
+        .unless(false, Verdict::Note, "")
+}
+
+fn privileges(cluster: &Cluster, told: &Privileges) -> Finding {
+    /// There is no way around these; finer ones than the others may do.
+    const INDISPENSABLE: [&str; 3] = ["manage_index_templates", "read", "write"];
+    let missing = match told {
+        Privileges::NotEnforced => &[][..],
+        Privileges::Missing(missing) => missing,
+    };
+    let named = missing.iter().map(|(index, privilege)| match index {
         Some(index) => format!("{privilege} on {index}"),
         None => format!("{privilege} on the cluster"),
     });
-    format!("without {}", told.collect::<Vec<_>>().join(", "))
+    let found = match told {
+        Privileges::NotEnforced => "not enforced".to_owned(),
+        Privileges::Missing(_) if missing.is_empty() => "all that is needed".to_owned(),
+        Privileges::Missing(_) => format!("without {}", named.collect::<Vec<_>>().join(", ")),
+    };
+    let indispensable = missing
+        .iter()
+        .any(|(_, privilege)| INDISPENSABLE.contains(&privilege.as_str()));
+    let verdict = if indispensable {
+        Verdict::Failed
+    } else {
+        Verdict::Warning
+    };
+    see("privileges", found)
+        .wanted(format!(
+            "{} on the cluster, {} on the indices",
+            CLUSTER.join(", "),
+            INDEX.join(", ")
+        ))
+        .unless(
+            missing.is_empty(),
+            verdict,
+            key_request(&cluster.alias, &cluster.index),
+        )
 }
 
 fn disk(disks: &Disks) -> Finding {

@@ -8,7 +8,7 @@ use super::{
 use crate::{elasticsearch::Refused, stop::Stop};
 
 /// What was found of the table's rows beside the template and the mapping.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::pipeline) struct Fit {
     /// The table, quoted for SQL.
     pub table: String,
@@ -24,8 +24,8 @@ pub(in crate::pipeline) struct Fit {
     pub vectors: Vec<Vectors>,
     /// The keys of the rows that were read.
     pub keys: Keys,
-    /// The rows that were tried; `None` when there is no way to try them.
-    pub sample: Option<Sample>,
+    /// The rows that were tried, or why none was.
+    pub sample: Result<Sample, String>,
     /// A refused document ends a run, instead of becoming a dead letter.
     pub stops_at_refusal: bool,
     /// The index is there already.
@@ -178,11 +178,13 @@ fn keys(fit: &Fit) -> Finding {
 
 fn sample(fit: &Fit) -> Finding {
     let what = "sample of rows";
-    let Some(sample) = &fit.sample else {
-        return see(
-            what,
-            "not tried: this server cannot try documents without a write",
-        );
+    let sample = match &fit.sample {
+        Ok(sample) => sample,
+        Err(why) => {
+            return see(what, format!("not tried: {why}"))
+                .wanted("all fit")
+                .unless(false, Verdict::Note, "");
+        }
     };
     let (tried, refused) = (sample.tried, sample.refused.len());
     let Some(first) = sample.refused.first() else {

@@ -55,5 +55,13 @@ pub(super) fn findings(survey: &Survey<'_>) -> Findings {
     Findings(list)
 }
 
+/// Whether the table's rows can be read and told apart, whatever else is to be mended.
+#[must_use]
+pub(super) fn is_readable(facts: &Facts) -> bool {
+    let mut list = Vec::new();
+    source::findings(facts, &mut list);
+    Findings(list).ready()
+}
+
 #[cfg(test)]
 mod tests;

@@ -160,6 +160,15 @@ fn a_run_that_streams_needs_logical_wal_and_a_key_in_every_change() {
     }
 }
 
+#[test]
+fn rows_are_readable_or_not_whatever_the_stream_needs() {
+    let mut facts = new();
+    facts.server.may_replicate = false;
+    assert!(is_readable(&facts));
+    facts.table.may_select = false;
+    assert!(!is_readable(&facts));
+}
+
 fn unidentified(leaves: &[(&str, Option<&str>)]) -> Vec<Unidentified> {
     let leaves = leaves.iter().map(|(table, index)| Unidentified {
         table: (*table).to_owned(),
@@ -359,10 +368,23 @@ fn cluster() -> Cluster {
         },
         alias: "records".to_owned(),
         alias_is_index: false,
-        names: vec!["records".to_owned(), "records_v1".to_owned()],
-        privileges: Some(Privileges::Missing(Vec::new())),
-        disks: None,
+        index: "records_v1".to_owned(),
+        privileges: Ok(Privileges::Missing(Vec::new())),
+        disks: Ok(Disks {
+            nodes: Vec::new(),
+            enforced: true,
+            watermarks: watermarks(),
+        }),
     }
+}
+
+fn watermarks() -> [Watermark; 3] {
+    let watermark = |name, setting| Watermark::parse(name, setting, None).unwrap();
+    [
+        watermark("low", "50%"),
+        watermark("high", "70%"),
+        watermark("flood_stage", "90%"),
+    ]
 }
 
 fn of_cluster(change: impl FnOnce(&mut Cluster)) -> Findings {
@@ -381,21 +403,30 @@ fn a_cluster_must_know_us_and_have_the_names_free() {
         (None, "monitor".to_owned()),
         (Some("records_v1".to_owned()), "write".to_owned()),
     ];
-    let found = of_cluster(|cluster| cluster.privileges = Some(Privileges::Missing(missing)));
+    let found = of_cluster(|cluster| cluster.privileges = Ok(Privileges::Missing(missing)));
     only(
         &found,
         "privileges",
         Verdict::Failed,
-        r#"POST /_security/api_key {"name":"sync-es records","role_descriptors":{"sync-es":{"cluster":["monitor","manage_index_templates"],"indices":[{"names":["records","records_v1"],"privileges":["manage","read","write"]}]}}}"#,
+        r#"POST /_security/api_key {"name":"sync-es records","role_descriptors":{"sync-es":{"cluster":["monitor","manage_index_templates"],"indices":[{"names":["records","records_v*","records-sync-*"],"privileges":["manage","read","write"]}]}}}"#,
     );
     let stop = found.into_stop().unwrap().to_string();
     assert!(
         stop.contains("without monitor on the cluster, write on records_v1"),
         "{stop}"
     );
+    let missing = vec![(Some("records_v1".to_owned()), "manage".to_owned())];
+    let found = of_cluster(|cluster| cluster.privileges = Ok(Privileges::Missing(missing)));
+    assert_eq!(
+        verdict_of(&found, "privileges"),
+        Verdict::Warning,
+        "finer ones may do"
+    );
     let found = of_cluster(|cluster| cluster.alias_is_index = true);
     let mend = "DELETE /records  # or choose another ELASTICSEARCH_INDEX_ALIAS";
     only(&found, "alias", Verdict::Failed, mend);
+    let untold = of_cluster(|cluster| cluster.disks = Err("without monitor".to_owned()));
+    only(&untold, "disk", Verdict::Note, "");
     let old = of_cluster(|cluster| cluster.server.version = (8, 18, 0));
     let other = of_cluster(|cluster| cluster.server.distribution = Distribution::OpenSearch);
     for found in [old, other] {
@@ -406,7 +437,6 @@ fn a_cluster_must_know_us_and_have_the_names_free() {
 
 #[test]
 fn the_highest_watermark_that_a_disk_is_above_is_told() {
-    let watermark = |name, setting| Watermark::parse(name, setting, None).unwrap();
     let disks = |available: u64, enforced| Disks {
         nodes: vec![Disk {
             node: "data".to_owned(),
@@ -414,11 +444,7 @@ fn the_highest_watermark_that_a_disk_is_above_is_told() {
             available,
         }],
         enforced,
-        watermarks: [
-            watermark("low", "50%"),
-            watermark("high", "70%"),
-            watermark("flood_stage", "90%"),
-        ],
+        watermarks: watermarks(),
     };
     for (available, enforced, named) in [
         (60, true, None),
@@ -427,7 +453,7 @@ fn the_highest_watermark_that_a_disk_is_above_is_told() {
         (5, true, Some("flood_stage")),
         (5, false, None),
     ] {
-        let found = of_cluster(|cluster| cluster.disks = Some(disks(available, enforced)));
+        let found = of_cluster(|cluster| cluster.disks = Ok(disks(available, enforced)));
         let told = found
             .0
             .iter()
@@ -500,11 +526,17 @@ fn of_fit(change: impl FnOnce(&mut Fit)) -> Findings {
     let mut fit = Fit {
         table: TABLE.to_owned(),
         key: "\"hk\"".to_owned(),
-        sample: Some(Sample {
+        own_template: None,
+        template_refused: None,
+        conflict: None,
+        vectors: Vec::new(),
+        keys: Keys::default(),
+        sample: Ok(Sample {
             tried: 3,
             refused: Vec::new(),
         }),
-        ..Fit::default()
+        stops_at_refusal: false,
+        index_exists: false,
     };
     change(&mut fit);
     findings(&Survey {
@@ -596,7 +628,7 @@ fn rows_of_which_none_fits_stop_a_first_run_and_others_are_warned_of() {
     let refused = |count: usize, tried, exists| {
         of_fit(|fit| {
             fit.index_exists = exists;
-            fit.sample = Some(Sample {
+            fit.sample = Ok(Sample {
                 tried,
                 refused: (0..count)
                     .map(|_| Refused {
@@ -634,8 +666,8 @@ fn rows_of_which_none_fits_stop_a_first_run_and_others_are_warned_of() {
         Verdict::Warning,
         &mend,
     );
-    let untried = of_fit(|fit| fit.sample = None);
-    assert_eq!(told(&untried), []);
+    let untried = of_fit(|fit| fit.sample = Err("it is too much at once".to_owned()));
+    only(&untried, "sample of rows", Verdict::Note, "");
 }
 
 #[test]
