@@ -54,7 +54,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Files without I/O, async, clock or randomness; a folder means all that is in it.
-const PURE: [&str; 22] = [
+const PURE: [&str; 26] = [
     "value/",
     "change/",
     "document/",
@@ -72,6 +72,10 @@ const PURE: [&str; 22] = [
     "delivery/refusals.rs",
     "delivery/request.rs",
     "delivery/retry.rs",
+    "observe/commits.rs",
+    "observe/health.rs",
+    "observe/names.rs",
+    "observe/status.rs",
     "pipeline/ahead.rs",
     "pipeline/mapping.rs",
     "pipeline/plan.rs",
@@ -257,6 +261,22 @@ fn every_setting_stands_in_the_configuration_document() {
     for name in names {
         assert!(document.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+#[test]
+fn every_metric_stands_in_its_document_and_no_other() {
+    let metrics = |text: &str, before: &str, after: char| -> BTreeSet<String> {
+        let rests = text.split(before).skip(1);
+        rests
+            .filter_map(|rest| rest.split(after).next())
+            .map(ToOwned::to_owned)
+            .collect()
+    };
+    let declared = fs::read_to_string(root().join("src/observe/names.rs")).unwrap();
+    let declared = metrics(&declared, "\"sync_es_", '"');
+    assert!(declared.len() > 20, "names.rs looks otherwise");
+    let document = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    assert_eq!(metrics(&document, "| `sync_es_", '`'), declared);
 }
 
 #[test]

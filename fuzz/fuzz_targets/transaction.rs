@@ -60,6 +60,7 @@ fn frames(input: &[u8]) -> impl Iterator<Item = Frame> {
                 let frame = Frame::Commit {
                     commit,
                     end: Lsn(commit.0 + 40),
+                    at: 0,
                 };
                 commit = Lsn(commit.0 + 48);
                 frame

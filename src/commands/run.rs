@@ -5,14 +5,16 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
 };
 
 use crate::{
     delivery::{OnRefusal, Retry},
     document::Shape,
     elasticsearch::{Auth, Client, Options},
+    observe::{Admin, Meter, Subject},
     pipeline::{self, Backends, Job, Mode, Names, Outcome, Shutdown},
-    settings::{Credentials, Settings, VectorIndex},
+    settings::{self, AdminAddress, Credentials, Settings, VectorIndex},
     stop::Stop,
 };
 
@@ -23,10 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Runs until the snapshot is done (`snapshot_only`) or until stopped.
 pub(super) async fn run(settings: &Settings, snapshot_only: bool) -> ExitCode {
     let ended = match shutdown_on_signals() {
-        Ok(shutdown) => match job(settings, snapshot_only) {
-            Ok(job) => Box::pin(pipeline::run(&job, shutdown)).await,
-            Err(stop) => Err(stop),
-        },
+        Ok(shutdown) => Box::pin(work(settings, snapshot_only, shutdown)).await,
         Err(error) => Err(Stop::Unexpected(format!(
             "signals cannot be caught: {error}"
         ))),
@@ -43,6 +42,50 @@ pub(super) async fn run(settings: &Settings, snapshot_only: bool) -> ExitCode {
         Err(stop) => {
             tracing::error!(exit_code = stop.exit_code(), "{stop}");
             ExitCode::from(stop.exit_code())
+        }
+    }
+}
+
+/// Does the work, and answers at the admin address meanwhile.
+async fn work(
+    settings: &Settings,
+    snapshot_only: bool,
+    shutdown: Shutdown,
+) -> Result<Outcome, Stop> {
+    let job = job(settings, snapshot_only)?;
+    // Ends with the set.
+    let mut watched = JoinSet::new();
+    if let Some(admin) = listen(&settings.admin).await? {
+        watched.spawn(admin.serve(job.meter.clone()));
+    }
+    Box::pin(pipeline::run(&job, shutdown)).await
+}
+
+/// An address that is set and taken is a stop: who watches it would be watching something else. The
+/// default one is for whoever comes first, so that a standby or a one-shot run needs no setting.
+async fn listen(settings: &settings::Admin) -> Result<Option<Admin>, Stop> {
+    let (address, is_set) = match &settings.address {
+        Some(AdminAddress::Off) => return Ok(None),
+        Some(AdminAddress::At(address)) => (address.as_str(), true),
+        None => (settings::Admin::DEFAULT_ADDRESS, false),
+    };
+    match Admin::bind(address).await {
+        Ok(admin) => {
+            if let Ok(address) = admin.address() {
+                tracing::info!(%address, "answering at the admin address");
+            }
+            Ok(Some(admin))
+        }
+        Err(error) if is_set => Err(Stop::Settings(format!(
+            "SYNC_ES_ADMIN_ADDR: {address}: {error}: set another one, or off"
+        ))),
+        Err(error) => {
+            tracing::warn!(
+                address,
+                %error,
+                "no metrics and no status page: the default admin address is not free; set SYNC_ES_ADMIN_ADDR to another one, or off"
+            );
+            Ok(None)
         }
     }
 }
@@ -136,10 +179,22 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
             input: settings.input_db_backend_config(),
             output: settings.output_db_backend_config(),
         },
+        meter: meter(settings, snapshot_only),
     })
 }
 
-fn client(settings: &Settings) -> Result<Client, Stop> {
+fn meter(settings: &Settings, snapshot_only: bool) -> Arc<Meter> {
+    let postgres = &settings.postgres;
+    let subject = Subject {
+        table: postgres.table.to_string(),
+        index: settings.elasticsearch.index.clone(),
+        alias: settings.elasticsearch.alias.clone(),
+        slot: (!snapshot_only).then(|| postgres.slot.clone()),
+    };
+    Meter::new(subject, settings.admin.ready_lag)
+}
+
+pub(super) fn client(settings: &Settings) -> Result<Client, Stop> {
     let elasticsearch = &settings.elasticsearch;
     let credentials = elasticsearch.credentials.clone();
     let ca_certificate_pem = elasticsearch.ca_cert.as_ref().map(|path| {

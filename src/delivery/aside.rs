@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     change::{Key, Operation, Version},
     elasticsearch::{DeadLetter, DeadLetters, RecordsError},
+    observe::{Meter, Retrying},
     stop::Stop,
 };
 
@@ -40,6 +41,7 @@ pub struct Aside {
     refusals: Mutex<Refusals>,
     on_refusal: OnRefusal,
     retry: Retry,
+    meter: Arc<Meter>,
     run: u64,
 }
 
@@ -50,6 +52,7 @@ impl Aside {
         letters: HashMap<Key, Version>,
         options: &WriterOptions,
     ) -> Self {
+        options.meter.dead_letters(letters.len());
         let limit = match options.on_refusal {
             OnRefusal::SetAside { limit } => limit,
             OnRefusal::Stop => 0,
@@ -59,6 +62,7 @@ impl Aside {
             refusals: Mutex::new(Refusals::new(limit, letters)),
             on_refusal: options.on_refusal,
             retry: options.retry,
+            meter: options.meter.clone(),
             run: options.run,
         }
     }
@@ -120,11 +124,18 @@ impl Aside {
             .collect();
         failpoint!("dead-letters-to-be-stored");
         let mut attempt = 0;
+        let mut retrying = None;
         while let Err(error) = self.dead_letters.store(&letters).await {
             attempt += 1;
+            // The one before goes first: a lane counts once.
+            drop(retrying.take());
+            retrying = Some(self.retrying(attempt, &error));
             self.pause(attempt, &error).await?;
         }
+        drop(retrying);
         failpoint!("dead-letters-stored");
+        self.meter.ended(0, 0, letters.len());
+        self.meter.dead_letters(self.refusals().count());
         match too_many {
             None => Ok(refused.iter().map(|refusal| refusal.write.ticket).collect()),
             Some(stop) => Err(stop),
@@ -170,12 +181,20 @@ impl Aside {
         match self.dead_letters.clear(&mended).await {
             Ok(()) => {
                 failpoint!("dead-letters-cleared");
-                self.refusals().cleared(&mended);
+                let mut refusals = self.refusals();
+                refusals.cleared(&mended);
+                self.meter.dead_letters(refusals.count());
             }
             Err(error) => {
                 tracing::warn!(%error, keys = mended.len(), "dead letters of documents that are good again could not be cleared");
             }
         }
+    }
+
+    fn retrying(&self, attempt: u32, error: &RecordsError) -> Retrying {
+        let trouble = format!("storing dead letters: {error}");
+        self.meter
+            .retrying(self.retry.waits_longest(attempt), &trouble)
     }
 
     /// Waits before the letters are stored again, or gives up.

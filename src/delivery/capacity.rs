@@ -83,6 +83,12 @@ impl Capacity {
         self.body_bytes_max = self.body_bytes_max.min(body_bytes as u64 / 2).max(1);
     }
 
+    /// How much of its size and number requests have at present, up to 1.
+    #[expect(clippy::cast_precision_loss, reason = "of numbers up to 64")]
+    pub(super) fn ratio(&self) -> f64 {
+        self.level as f64 / LEVEL_MAX as f64
+    }
+
     /// Documents that a request may have, from 1.
     pub(super) fn documents(&self) -> usize {
         share(self.documents_max as u64, self.level)

@@ -14,7 +14,7 @@ use super::{
     Acknowledgement, Fate, Reached, Ticket, Writer,
     lanes::{Batch, Write, lane},
 };
-use crate::stop::Stop;
+use crate::{observe::Meter, stop::Stop};
 
 /// Wire bytes of operations between the source and their acknowledgement, at most.
 const BYTES_IN_FLIGHT_MAX: u32 = 16 << 20;
@@ -130,6 +130,7 @@ pub struct Delivery {
     lanes: Vec<Lane>,
     budget: Budget,
     in_flight: Arc<watch::Sender<u64>>,
+    meter: Arc<Meter>,
 }
 
 /// The way into a lane.
@@ -151,6 +152,8 @@ impl Delivery {
         lanes: usize,
     ) -> (Self, JoinSet<Result<(), Stop>>) {
         let in_flight = Arc::new(watch::Sender::new(0));
+        let meter = writer.meter().clone();
+        meter.lanes_started(in_flight.subscribe());
         let mut tasks = JoinSet::new();
         let lanes = (0..lanes).map(|_| {
             let (sender, receiver) = mpsc::channel(LANE_LENGTH);
@@ -173,6 +176,7 @@ impl Delivery {
                 lanes,
                 budget: Budget::new(BYTES_IN_FLIGHT_MAX),
                 in_flight,
+                meter,
             },
             tasks,
         )
@@ -218,6 +222,7 @@ impl Delivery {
         let count = writes.len();
         self.in_flight.send_modify(|open| *open += count as u64);
         lane.open.fetch_add(count, Ordering::Relaxed);
+        self.meter.handed_over();
         lane.sender.send(writes).await.map_err(|_| LaneEnded)
     }
 

@@ -56,6 +56,8 @@ impl Request {
 pub(super) struct Round {
     /// Applied, or superseded by a newer version.
     pub(super) resolved: Vec<Ticket>,
+    /// How many of them were superseded.
+    pub(super) superseded: usize,
     /// Documents among them.
     pub(super) documents: usize,
     /// Refused for good.

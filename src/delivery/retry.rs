@@ -27,6 +27,12 @@ impl Retry {
                 .min(self.backoff_max),
         )
     }
+
+    /// Whether retry number `attempt` comes after the longest wait.
+    #[must_use]
+    pub fn waits_longest(&self, attempt: u32) -> bool {
+        self.wait(attempt) == Some(self.backoff_max)
+    }
 }
 
 /// The longest wait that an answer can ask for: beyond it we ask again.

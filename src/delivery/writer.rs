@@ -4,8 +4,11 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -18,7 +21,9 @@ use super::{
 };
 use crate::{
     change::{Action, Key, Version},
-    elasticsearch::{Client, DeadLetters, Verdict, key_problem},
+    document::Encoded,
+    elasticsearch::{self, Client, DeadLetters, Verdict, key_problem},
+    observe::{Meter, Outcome, Retrying, Sent},
     stop::Stop,
 };
 
@@ -37,6 +42,8 @@ pub struct WriterOptions {
     pub on_refusal: OnRefusal,
     /// The run's number, for dead letters.
     pub run: u64,
+    /// Where it is told what happens.
+    pub meter: Arc<Meter>,
 }
 
 /// Wire bytes of rows in a request, at most: JSON takes about twice as much, and 2 to 4 MB a
@@ -89,6 +96,12 @@ impl Writer {
         self.options.documents_max
     }
 
+    /// Where it is told what happens.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.options.meter
+    }
+
     /// What was left out of documents.
     #[must_use]
     pub fn left_out(&self) -> &LeftOut {
@@ -121,6 +134,7 @@ impl Writer {
         self.settle(encoded, &resolve).await?;
         let mut requests = vec![request];
         let mut attempt = 0;
+        let mut retrying = None;
         while let Some(request) = requests.pop() {
             if request.writes.is_empty() {
                 continue;
@@ -129,7 +143,9 @@ impl Writer {
             failpoint!("bulk-judged");
             let trouble = round.trouble.take();
             requests.extend(round.left.take());
-            attempt = if round.is_progress() { 0 } else { attempt };
+            if round.is_progress() {
+                (attempt, retrying) = (0, None);
+            }
             self.settle(round, &resolve).await?;
             match trouble {
                 None => {}
@@ -141,10 +157,15 @@ impl Writer {
                     means: Means::Wait(at_least),
                 }) => {
                     attempt += 1;
+                    // The one before goes first: a lane counts once.
+                    drop(retrying.take());
+                    retrying = Some(self.retrying(attempt, &cause));
                     self.pause(attempt, &cause, at_least).await?;
                 }
             }
         }
+        drop(retrying);
+        self.options.meter.ended(0, superseded.len(), 0);
         let superseded = superseded.iter().map(|write| write.ticket).collect();
         resolve(Fate::Delivered, superseded);
         Ok(())
@@ -153,6 +174,8 @@ impl Writer {
     /// Answers for what has come to its end.
     async fn settle(&self, round: Round, resolve: &impl Fn(Fate, Vec<Ticket>)) -> Result<(), Stop> {
         self.aside.clear(round.mended).await;
+        let applied = round.resolved.len() - round.superseded;
+        self.options.meter.ended(applied, round.superseded, 0);
         resolve(Fate::Delivered, round.resolved);
         failpoint!("bulk-resolved");
         self.aside.taken(round.documents);
@@ -163,6 +186,7 @@ impl Writer {
     /// Encodes the documents; what no request can carry has come to its end here.
     fn encode(&self, writes: Vec<Write>) -> (Request, Round) {
         let (mut request, mut round) = (Request::default(), Round::default());
+        let mut left_out = Encoded::default();
         for write in writes {
             let operation = &write.operation;
             let problem = match (&operation.action, key_problem(&operation.key)) {
@@ -184,6 +208,7 @@ impl Writer {
                     match pushed {
                         Ok(encoded) => {
                             self.left_out.count(&operation.key, encoded);
+                            left_out.add(encoded);
                             None
                         }
                         Err(error) => Some(("encoding", error.to_string())),
@@ -200,6 +225,11 @@ impl Writer {
                 }),
             }
         }
+        self.options.meter.left_out(
+            left_out.vectors_dropped.into(),
+            left_out.points_dropped.into(),
+            left_out.floats_dropped.into(),
+        );
         (request, round)
     }
 
@@ -212,8 +242,35 @@ impl Writer {
         };
         rest.extend(request.cut(documents, body_bytes));
         let bound = Version(self.bound.load(Ordering::Relaxed));
+        let (operations, bytes) = (request.writes.len(), request.bulk.bytes_len());
+        let began = Instant::now();
         let sent = self.client.bulk(&self.options.index, &request.bulk, bound);
-        match sent.await {
+        let answer = sent.await;
+        let took = began.elapsed();
+        let round = self.judge(request, answer, pass);
+        let outcome = match &round {
+            Ok(round) if round.left.is_none() => Outcome::Taken,
+            Ok(round) if round.is_progress() => Outcome::Partly,
+            _ => Outcome::Failed,
+        };
+        self.options.meter.sent(Sent {
+            operations,
+            bytes,
+            took,
+            outcome,
+            capacity: self.gate.capacity().ratio(),
+        });
+        round
+    }
+
+    /// What an answer means for the request's operations.
+    fn judge(
+        &self,
+        request: Request,
+        answer: Result<Vec<Verdict>, elasticsearch::Error>,
+        pass: Pass<'_>,
+    ) -> Result<Round, Stop> {
+        match answer {
             Ok(verdicts) => self.sort(request, verdicts, pass),
             Err(error) if error.is_too_large(request.bulk.source_bytes()) => {
                 let reason = error.to_string();
@@ -275,7 +332,11 @@ impl Writer {
         let mut left = Left::default();
         for (place, (write, verdict)) in writes.into_iter().zip(verdicts).enumerate() {
             match verdict {
-                Verdict::Applied | Verdict::Superseded => self.note_delivered(write, &mut round),
+                Verdict::Applied => self.note_delivered(write, &mut round),
+                Verdict::Superseded => {
+                    round.superseded += 1;
+                    self.note_delivered(write, &mut round);
+                }
                 Verdict::Refused { kind, reason } => round.refused.push(Refusal {
                     document: bulk.source(place).map(<[u8]>::to_vec),
                     write,
@@ -345,6 +406,11 @@ impl Writer {
             index: self.options.index.clone(),
             state: "gone".to_owned(),
         }
+    }
+
+    fn retrying(&self, attempt: u32, trouble: &str) -> Retrying {
+        let at_most = self.options.retry.waits_longest(attempt);
+        self.options.meter.retrying(at_most, trouble)
     }
 
     /// Waits before the next attempt, or gives up.

@@ -49,6 +49,15 @@ pub struct Encoded {
     pub floats_dropped: u32,
 }
 
+impl Encoded {
+    /// Counts what was left out of another document too.
+    pub fn add(&mut self, other: Self) {
+        self.vectors_dropped += other.vectors_dropped;
+        self.points_dropped += other.points_dropped;
+        self.floats_dropped += other.floats_dropped;
+    }
+}
+
 impl Layout {
     /// Appends the row's document, one line of JSON without a line break, to `out`.
     ///

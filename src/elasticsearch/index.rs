@@ -166,6 +166,30 @@ impl Index {
         Ok(count(&self.client, &self.name, None).await?)
     }
 
+    /// The version of a document as a search finds it now; `None` while none does.
+    ///
+    /// # Errors
+    /// The request failed, or a shard did not take part.
+    pub async fn found(&self, key: &Key) -> Result<Option<Version>, IndexError> {
+        let search = json!({
+            "size": 1,
+            "query": {"ids": {"values": [key.as_str()]}},
+            "version": true,
+            "_source": false,
+            "track_total_hits": false,
+        });
+        let query = [
+            ("allow_partial_search_results", "false"),
+            ("filter_path", "hits.hits._version"),
+        ];
+        let answer = self
+            .request(Method::Post, "/_search", &query, Some(&search))
+            .await?;
+        let found: Value = answer.json()?;
+        let version = found.pointer("/hits/hits/0/_version");
+        Ok(version.and_then(Value::as_u64).map(Version))
+    }
+
     /// All documents that are acknowledged now, by id and version; if `below` is given, only those
     /// of an older version.
     ///

@@ -1,7 +1,26 @@
 //! What a run tells of itself. A leaf: every room may use it, and it uses none.
+//!
+//! Rooms push what they know into the [`Meter`]; the admin address shows it.
 
+mod admin;
+mod ask;
+mod commits;
+mod exposition;
+mod health;
 pub mod logs;
+mod meter;
+mod metrics;
+mod names;
 pub mod progress;
+mod status;
+
+pub use admin::Admin;
+pub use ask::{AskError, ask};
+pub use meter::{Meter, Retrying, Sent};
+pub use metrics::Outcome;
+pub use status::{
+    Lag, Operations, Phase, Positions, SlotState, Status, Subject, Throughput, Trouble,
+};
 
 use std::sync::LazyLock;
 

@@ -23,6 +23,7 @@ use crate::{
     change::{Lsn, Version, Windows},
     delivery::{Acknowledger, Delivery, Writer},
     elasticsearch::{self, Phase, Runs, alias_targets, swap_alias},
+    observe,
     postgres::{self, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
 };
@@ -77,6 +78,7 @@ impl<'a> Attempt<'a> {
             "planned"
         );
         // From here on things are changed.
+        job.meter.phase(observe::Phase::Preparing);
         let (attempt, record) = Self::set_up(job, session, facts, table, (runs, record)).await?;
         Box::pin(attempt.walk(plan, record, shutdown)).await
     }
@@ -109,6 +111,7 @@ impl<'a> Attempt<'a> {
             let run = prepare::run(job, &facts, fenced.as_ref(), (&uuid, index_was_new));
             record.insert(Record::new(writer, run, job.retry))
         };
+        job.meter.run(record.run.number);
         let writer = prepare::writer(job, &elasticsearch, &uuid, record.run.number, LANES).await?;
         // Whatever is stored was given by a commit up to here.
         writer.raise_bound(Version(
@@ -154,7 +157,7 @@ impl<'a> Attempt<'a> {
             return Ok(Outcome::Interrupted);
         }
         match self.job.mode {
-            Mode::Continuous => self.tail(record, shutdown).await,
+            Mode::Continuous => Box::pin(self.tail(record, shutdown)).await,
             Mode::OneShot => self.finish(record, shutdown).await,
         }
     }
@@ -325,6 +328,7 @@ impl<'a> Attempt<'a> {
         version: Version,
         look: &Look,
     ) -> Result<(), Failure> {
+        self.job.meter.phase(observe::Phase::Sweep);
         let acknowledger = Acknowledger::<()>::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, LANES);
         let sweep = Sweep {

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Failure, Shutdown,
     prepare::extend_mapping,
+    probe::Sought,
     tail::{Finished, Item, Shared},
 };
 use crate::{
@@ -68,6 +69,7 @@ impl Decoder {
                 Ok(()) = self.confirmed.changed() => {
                     if let Some(lsn) = *self.confirmed.borrow_and_update() {
                         stream.confirm(lsn);
+                        self.shared.tail.writer.meter().confirmed(lsn.0);
                         failpoint!("position-confirmed", Failure::Heals);
                     }
                 }
@@ -102,6 +104,12 @@ impl Decoder {
                 Version::of_commit(*commit).0 + Windows::MAX_WINDOWS,
             ));
         }
+        let mut committed_at = 0;
+        if let Frame::Commit { end, at, .. } = &frame {
+            // Before it can be acknowledged.
+            shared.tail.writer.meter().commit_received(end.0, *at);
+            committed_at = *at;
+        }
         match self.assembler.push(frame)? {
             None => {}
             Some(Step::Begin { xid }) => self.open = Some((acknowledger.begin(), xid)),
@@ -123,6 +131,7 @@ impl Decoder {
                 .await?;
             }
             Some(Step::Commit { rest, end }) => {
+                Sought::offer(&shared.sought, &rest, end, committed_at);
                 self.operations(rest).await?;
                 failpoint!("commit-seen", Failure::Heals);
                 let (ticket, _) = self.transaction()?;
@@ -132,6 +141,7 @@ impl Decoder {
             }
             Some(Step::Idle { wal_end }) => {
                 let ticket = acknowledger.begin();
+                shared.tail.writer.meter().idle_until(wal_end.0);
                 acknowledger.seal(ticket, wal_end);
                 failpoint!("keepalive-noted", Failure::Heals);
             }

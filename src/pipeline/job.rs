@@ -1,10 +1,13 @@
 //! What a run is told, in the rooms' own terms, and how it ended.
 
+use std::sync::Arc;
+
 use super::plan::{Mode, Names};
 use crate::{
     delivery::{OnRefusal, Retry},
     document::Shape,
     elasticsearch::Client,
+    observe::Meter,
     postgres::Options,
 };
 
@@ -41,6 +44,8 @@ pub struct Job {
     pub on_refusal: OnRefusal,
     /// How both ends are reached, without secrets, for run metadata.
     pub backends: Backends,
+    /// Where it is told what happens.
+    pub meter: Arc<Meter>,
 }
 
 /// Descriptions of both ends without any secret.

@@ -77,6 +77,9 @@ impl<'a> Keeper<'a> {
             if let Err(failure) = stored {
                 return failure;
             }
+            if let Some(stored) = self.record.run.acknowledged_lsn {
+                self.tail.writer.meter().stored(stored.0);
+            }
         }
     }
 
@@ -135,6 +138,7 @@ impl<'a> Keeper<'a> {
         let index = self.tail.target.index.name();
         let alias = &self.tail.alias;
         swap_alias(&self.tail.client, alias, &switch.from, index).await?;
+        self.tail.writer.meter().caught_up();
         tracing::info!(alias, index, "caught up: the alias points to the index");
         Ok(())
     }

@@ -15,6 +15,7 @@ mod phases;
 mod plan;
 mod preconditions;
 mod prepare;
+mod probe;
 mod record;
 mod refill;
 mod shutdown;

@@ -13,10 +13,12 @@ use super::{
     attempt::Attempt,
     job::{Job, Outcome},
     plan::Mode,
+    probe,
     record::Record,
 };
 use crate::{
     change::{Version, Windows},
+    observe,
     postgres::{self, catalog},
     stop::Stop,
 };
@@ -76,6 +78,7 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
             note_stop(record.as_mut(), &stop).await;
             return Err(stop);
         };
+        job.meter.attempt_failed(&trouble);
         tracing::warn!(
             trouble,
             wait_seconds = wait.as_secs_f64(),
@@ -126,9 +129,11 @@ async fn attempt(
         Some(session) => session,
         None => postgres::connect(&job.postgres).await?,
     };
+    job.meter.phase(observe::Phase::Starting);
     tokio::select! {
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,
+        never = probe::slot(job, &session), if job.mode == Mode::Continuous => match never {},
         // The session holds the lock that says that this instance is the one that writes.
         ended = session.lost() => Err(Failure::Heals(ended.to_string())),
     }

@@ -22,6 +22,7 @@ use crate::{
     elasticsearch::{
         self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs, put_template,
     },
+    observe,
     postgres::{
         self, Error, Session,
         catalog::{self, Publication, Table},
@@ -54,9 +55,11 @@ pub(super) async fn lead(
             .map_err(Error::doing("taking the lock of the alias"))?;
         if row.get(0) {
             failpoint!("leader-lock-taken", Failure::Heals);
+            job.meter.phase(observe::Phase::Starting);
             return Ok(true);
         }
         if !told {
+            job.meter.phase(observe::Phase::Standby);
             tracing::info!(
                 alias = job.names.alias,
                 "another instance is at work: standing by"
@@ -423,6 +426,7 @@ pub(super) async fn writer(
         retry: job.retry,
         on_refusal: job.on_refusal,
         run,
+        meter: job.meter.clone(),
     };
     Ok(Arc::new(Writer::new(
         job.elasticsearch.clone(),

@@ -108,6 +108,7 @@ pub(super) async fn refill(
         Found::Altered => return Err(Failure::Heals("the table is being altered".to_owned())),
     };
     together.came(rows.len(), rows.iter().map(|row| row.bytes.len()).sum());
+    tail.writer.meter().rows_read_again(rows.len() as u64);
     let wal_end = catalog::wal_insert(table.client(), table.server()).await?;
     Refilled::new(&look, rows, wal_end).map(Some)
 }

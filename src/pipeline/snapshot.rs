@@ -22,7 +22,7 @@ use super::{
 use crate::{
     change::{Action, Key, Operation, Row, Version},
     delivery::{Acknowledger, Books, Delivery, Reached, Write, Writer},
-    observe::progress::Progress,
+    observe::{Phase, progress::Progress},
     postgres::{
         catalog,
         rows::{self, Cursor, View},
@@ -78,6 +78,9 @@ impl Snapshot<'_> {
         let acknowledger = Acknowledger::new();
         let (delivery, mut lanes) = Delivery::start(&self.writer, &acknowledger, self.lanes);
         let mut course = Course::new(record, &self, &acknowledger);
+        let meter = self.writer.meter();
+        meter.rows_estimated(self.look.table.estimated_rows);
+        meter.phase(Phase::Snapshot);
         let read = course.read.clone();
         let reading = async {
             self.read(&cursor, &delivery, &acknowledger, &read).await?;
@@ -153,7 +156,7 @@ impl Snapshot<'_> {
                 page.bytes += row.bytes.len();
                 page.rows.push((self.look.key(&row)?, row));
                 if page.is_full(self.writer.documents_max()) {
-                    read.fetch_add(page.rows.len() as u64, Ordering::Relaxed);
+                    self.note_read(&page, read);
                     self.hand_over(mem::take(&mut page), delivery, acknowledger)
                         .await?;
                 }
@@ -161,9 +164,15 @@ impl Snapshot<'_> {
             if !any {
                 return Ok(());
             }
-            read.fetch_add(page.rows.len() as u64, Ordering::Relaxed);
+            self.note_read(&page, read);
             self.hand_over(page, delivery, acknowledger).await?;
         }
+    }
+
+    fn note_read(&self, page: &Page, read: &AtomicU64) {
+        let rows = page.rows.len() as u64;
+        read.fetch_add(rows, Ordering::Relaxed);
+        self.writer.meter().rows_read(rows);
     }
 
     async fn hand_over(

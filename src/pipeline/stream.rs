@@ -19,6 +19,7 @@ use super::{
     decoder::Decoder,
     drain::{DRAIN, Ended, drain, lane_failure, prefer_stop},
     keeper::Keeper,
+    probe::measure,
     record::Record,
     tail::{Finished, Shared, Tail},
     vectors::build_beside,
@@ -46,17 +47,22 @@ pub(super) async fn follow(
     let stream = Stream::start(tail.endpoint.clone(), &tail.slot, &tail.publication).await?;
     failpoint!("stream-started", Failure::Heals);
     tracing::info!(slot = tail.slot, "streaming changes");
+    let stored = record.run.acknowledged_lsn.map(|lsn| lsn.0);
+    let meter = tail.writer.meter();
+    meter.stream_begins(stored, tail.switch.is_none());
     let acknowledger = Acknowledger::<Lsn>::new();
     let (delivery, mut lanes) = Delivery::start(&tail.writer, &acknowledger, tail.lanes);
     let (items, queue) = mpsc::channel(QUEUE_LENGTH);
     let (confirm, confirmed) = watch::channel(None);
     let (stop_decoding, decoding_stopped) = watch::channel(false);
+    let (sought, seeking) = mpsc::channel(1);
     let bound = Bound::stored_as(tail.read_ahead_to);
     let shared = Arc::new(Shared {
         tail,
         acknowledger,
         delivery,
         bound,
+        sought,
     });
     let mut tasks: JoinSet<Result<Finished, Failure>> = JoinSet::new();
     tasks.spawn(
@@ -74,12 +80,30 @@ pub(super) async fn follow(
         failure = keeper.run() => Some(failure),
         failure = watch(&shared.tail) => Some(failure),
         failure = build_beside(&shared.tail, retry) => Some(failure),
+        never = Box::pin(measure(&shared, seeking)) => match never {},
     };
     if let Some(failure) = failure {
         return Err(prefer_stop(failure, &mut lanes).await);
     }
     tracing::info!("ending: waiting for requests in flight");
     stop_decoding.send_replace(true);
+    let stream = wind_down(&mut tasks, &mut keeper).await?;
+    drain(&shared.delivery, &mut lanes, false).await?;
+    failpoint!("stream-drained", Failure::Heals);
+    keeper.store_last().await?;
+    failpoint!("last-position-stored", Failure::Heals);
+    if let Some((stream, lsn)) = stream.zip(keeper.stored) {
+        stream.confirm(lsn);
+        stream.close().await?;
+    }
+    Ok(Ended::Interrupted)
+}
+
+/// Waits a while for the tasks that were asked to end; gives the stream back.
+async fn wind_down(
+    tasks: &mut JoinSet<Result<Finished, Failure>>,
+    keeper: &mut Keeper<'_>,
+) -> Result<Option<Stream>, Failure> {
     let mut stream = None;
     let limit = Instant::now() + DRAIN;
     loop {
@@ -93,18 +117,9 @@ pub(super) async fn follow(
             Ok(Some(Ok(Ok(Finished::Decoder(open))))) => stream = Some(open),
             Ok(Some(Ok(Ok(Finished::Submitter)))) => {}
             Ok(Some(other)) => return Err(task_failure(other)),
-            Ok(None) | Err(_) => break,
+            Ok(None) | Err(_) => return Ok(stream),
         }
     }
-    drain(&shared.delivery, &mut lanes, false).await?;
-    failpoint!("stream-drained", Failure::Heals);
-    keeper.store_last().await?;
-    failpoint!("last-position-stored", Failure::Heals);
-    if let Some((stream, lsn)) = stream.zip(keeper.stored) {
-        stream.confirm(lsn);
-        stream.close().await?;
-    }
-    Ok(Ended::Interrupted)
 }
 
 fn task_failure(ended: Result<Result<Finished, Failure>, tokio::task::JoinError>) -> Failure {

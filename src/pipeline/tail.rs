@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::{ahead::Ahead, bound::Bound, table::CurrentTable, target::Target};
+use super::{ahead::Ahead, bound::Bound, probe::Sought, table::CurrentTable, target::Target};
 use crate::{
     change::{Coverage, Lsn, Operation, Version},
     delivery::{Acknowledger, Delivery, Share, Ticket, Writer},
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) acknowledger: Arc<Acknowledger<Lsn>>,
     pub(super) delivery: Delivery,
     pub(super) bound: Bound,
+    /// Documents that a search is to find; when there is no room, none is wanted.
+    pub(super) sought: mpsc::Sender<Sought>,
 }
 
 /// A task that ended because it was asked to.

@@ -49,11 +49,16 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
         tail.target.check().await?;
         look_at_alias(tail, serving).await
     };
+    let meter = tail.writer.meter();
     match looked.await {
         // The lanes meet the same trouble, and wait.
-        Err(Failure::Heals(_)) => Ok(()),
-        other => other,
+        Err(Failure::Heals(trouble)) => meter.index_seen(Some(&trouble)),
+        other => {
+            other?;
+            meter.index_seen(None);
+        }
     }
+    Ok(())
 }
 
 /// Whether all that happens to the table's rows is still told.

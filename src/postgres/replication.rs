@@ -37,6 +37,8 @@ pub enum Frame {
         commit: Lsn,
         /// The LSN just after it: what can be confirmed.
         end: Lsn,
+        /// When it was committed, in microseconds since 1970 by the server's clock.
+        at: i64,
     },
     /// The server's sign of life.
     Keepalive {
@@ -90,6 +92,8 @@ fn sqlstate(text: &str) -> Option<&str> {
 /// How long a confirmation waits for the next, at most, and between two status updates while frames
 /// wait for us. Far below any sane `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// The first moment of 2000, from which PostgreSQL counts, in microseconds since 1970.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Frames between the socket and us: enough to hide a task switch, few enough to bound memory.
 const BUFFERED_FRAMES: usize = 16;
 /// The largest message taken. A row cannot be larger than 1 GiB in PostgreSQL either; what is held
@@ -285,10 +289,15 @@ impl Stream {
                         xid,
                     });
                 }
-                Some(ReplicationEvent::Commit { lsn, end_lsn, .. }) => {
+                Some(ReplicationEvent::Commit {
+                    lsn,
+                    end_lsn,
+                    commit_time_micros,
+                }) => {
                     return Ok(Frame::Commit {
                         commit: Lsn(lsn.0),
                         end: Lsn(end_lsn.0),
+                        at: commit_time_micros.saturating_add(EPOCH_MICROS),
                     });
                 }
                 Some(ReplicationEvent::KeepAlive { wal_end, .. }) => {

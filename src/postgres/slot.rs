@@ -48,6 +48,56 @@ pub async fn look(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
     }))
 }
 
+/// What PostgreSQL keeps for a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Somebody streams from it.
+    pub active: bool,
+    /// What was confirmed: changes before it are gone.
+    pub confirmed_flush: Option<Lsn>,
+    /// WAL from here on is kept.
+    pub restart: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// WAL that is kept for it.
+    pub retained_bytes: Option<u64>,
+    /// WAL that can still be written before it is in danger of being removed; none without
+    /// `max_slot_wal_keep_size`.
+    pub safe_bytes: Option<i64>,
+}
+
+/// The end of the WAL, and what is kept for the slot; `None` when there is none of that name.
+///
+/// # Errors
+/// The query failed.
+pub async fn retention(client: &Client, name: &str) -> Result<(Lsn, Option<Retention>), Error> {
+    let sql = "WITH w AS (SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+                THEN pg_catalog.pg_last_wal_replay_lsn()
+                ELSE pg_catalog.pg_current_wal_insert_lsn() END AS wal_end)
+        SELECT w.wal_end, s.active, s.confirmed_flush_lsn, s.restart_lsn, s.wal_status,
+            pg_catalog.pg_wal_lsn_diff(w.wal_end, s.restart_lsn)::int8, s.safe_wal_size
+        FROM w LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1::text";
+    let row = client
+        .query_one(sql, &[&name])
+        .await
+        .map_err(Error::doing(format!("looking at replication slot {name}")))?;
+    let lsn = |column| {
+        row.get::<_, Option<PgLsn>>(column)
+            .map(|lsn| Lsn(lsn.into()))
+    };
+    let retention = row.get::<_, Option<bool>>(1).map(|active| Retention {
+        active,
+        confirmed_flush: lsn(2),
+        restart: lsn(3),
+        wal_status: row.get(4),
+        retained_bytes: row
+            .get::<_, Option<i64>>(5)
+            .map(|bytes| bytes.max(0).unsigned_abs()),
+        safe_bytes: row.get(6),
+    });
+    Ok((lsn(0).unwrap_or_default(), retention))
+}
+
 /// Drops a slot that nobody streams from; false when there is none of that name. One whose making was
 /// broken off goes by itself, a moment later.
 ///

@@ -142,7 +142,7 @@ impl Assembler {
         match frame {
             Frame::Begin { commit, xid } => self.begin(commit, xid).map(Some),
             Frame::Message(bytes) => self.message(&bytes),
-            Frame::Commit { commit, end } => self.commit(commit, end).map(Some),
+            Frame::Commit { commit, end, .. } => self.commit(commit, end).map(Some),
             // While a transaction is open, its own end is the next LSN that can be confirmed.
             Frame::Keepalive { wal_end } => {
                 Ok(self.open.is_none().then_some(Step::Idle { wal_end }))

@@ -72,6 +72,7 @@ fn commit() -> Frame {
     Frame::Commit {
         commit: COMMIT,
         end: Lsn(COMMIT.0 + 48),
+        at: 0,
     }
 }
 
@@ -226,7 +227,8 @@ fn a_stream_that_makes_no_sense_is_an_error() {
     assert!(matches!(
         begun().push(Frame::Commit {
             commit: Lsn(8),
-            end: Lsn(16)
+            end: Lsn(16),
+            at: 0,
         }),
         Err(TransactionError::Order(_))
     ));

@@ -15,8 +15,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::values::{
-    TableName, VectorIndex, filter, identifier, index_name, node_url, seconds, slot, switch, table,
-    whole,
+    AdminAddress, TableName, VectorIndex, admin_address, filter, identifier, index_name, node_url,
+    seconds, slot, switch, table, whole,
 };
 use crate::observe::logs::LogFormat;
 
@@ -34,6 +34,8 @@ pub struct Arguments {
     pub(super) documents: DocumentArguments,
     #[command(flatten)]
     pub(super) delivery: DeliveryArguments,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
     #[command(flatten)]
     pub(super) logs: LogArguments,
 }
@@ -262,6 +264,28 @@ pub(super) struct DeliveryArguments {
         value_parser = seconds
     )]
     pub(super) es_retry_max_backoff_seconds: f64,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Watching")]
+pub(super) struct AdminArguments {
+    /// Where /metrics, /status, /healthz, /readyz and a status page are served, or off
+    /// [default: 127.0.0.1:9464 if it is free]
+    ///
+    /// Without this setting an address that is taken is a warning, so that a standby or a one-shot
+    /// run can be started beside the service; an address that is set must be free. `sync-es status`
+    /// asks this address. Whoever reaches it can read what is there: it has no password.
+    #[arg(long, env = "SYNC_ES_ADMIN_ADDR", value_name = "HOST:PORT|off", value_parser = admin_address)]
+    pub(super) admin_addr: Option<AdminAddress>,
+    /// Lag above which /readyz says no
+    #[arg(
+        long,
+        env = "SYNC_ES_READY_LAG_SECONDS",
+        value_name = "SECONDS",
+        default_value = "30.0",
+        value_parser = seconds
+    )]
+    pub(super) ready_lag_seconds: f64,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,7 +18,7 @@ pub use arguments::Arguments;
 pub use error::{Origin, SettingsError};
 pub use layers::{Environment, Layers, Refusal, flags, layered};
 pub use secret::Secret;
-pub use values::{TableName, VectorIndex};
+pub use values::{AdminAddress, TableName, VectorIndex};
 
 use std::{path::PathBuf, time::Duration};
 
@@ -38,6 +38,8 @@ pub struct Settings {
     pub delivery: Delivery,
     /// What they look like.
     pub document: Document,
+    /// How it is watched.
+    pub admin: Admin,
     /// What is logged.
     pub logs: Logs,
 }
@@ -137,6 +139,20 @@ pub struct Document {
     pub declared: toml::Table,
 }
 
+/// How it is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// `None`: the default one, if it is free.
+    pub address: Option<AdminAddress>,
+    /// The lag above which it is not ready.
+    pub ready_lag: Duration,
+}
+
+impl Admin {
+    /// Where it is when nobody has said so.
+    pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
@@ -161,6 +177,10 @@ impl Settings {
             format: arguments.logs.log_format,
             filter: std::mem::take(&mut arguments.logs.log),
         };
+        let admin = Admin {
+            address: arguments.admin.admin_addr.take(),
+            ready_lag: Duration::from_secs_f64(arguments.admin.ready_lag_seconds),
+        };
         let document = Document {
             embedding_dimensions: arguments.documents.embedding_dimensions,
             declared: layers.document.clone(),
@@ -170,6 +190,7 @@ impl Settings {
             postgres: postgres_settings(&arguments, layers, environment)?,
             elasticsearch: elasticsearch_settings(arguments.elasticsearch, layers)?,
             document,
+            admin,
             logs,
         })
     }

@@ -28,6 +28,27 @@ pub enum VectorIndex {
     Deferred,
 }
 
+/// Where the admin address is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// Nowhere.
+    Off,
+    /// `host:port`.
+    At(String),
+}
+
+/// `host:port`, or `off`.
+pub(super) fn admin_address(text: &str) -> Result<AdminAddress, String> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(AdminAddress::Off);
+    }
+    text.rsplit_once(':')
+        .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        .map(|_| AdminAddress::At(text.to_owned()))
+        .ok_or_else(|| "expected host:port, such as 127.0.0.1:9464, or off".to_owned())
+}
+
 /// PostgreSQL cuts longer names off without an error (`NAMEDATALEN` − 1).
 const NAME_BYTES_MAX: usize = 63;
 

@@ -40,6 +40,7 @@ mod lifecycle;
 mod history;
 mod metadata;
 mod settings;
+mod admin;
 mod search;
 mod vectors;
 mod verify;

@@ -11,13 +11,13 @@ use crate::{
 
 /// A row whose document Elasticsearch refuses: `a` is a number in another row's document, and the
 /// settings' file asks for the members of `attributes` to be fields.
-const POISON: &str = "INSERT INTO integrated_records (hk, name, attributes)
+pub(crate) const POISON: &str = "INSERT INTO integrated_records (hk, name, attributes)
      VALUES ('poison', 'p', '{\"a\": {\"b\": 1}}')";
-const ANTIDOTE: &str =
+pub(crate) const ANTIDOTE: &str =
     "UPDATE integrated_records SET attributes = '{\"a\": 2}' WHERE hk = 'poison'";
 
 /// A call of the program for which [`POISON`] is one, once a one-shot run has made the mapping.
-async fn with_a_mapping(world: &World, arguments: &[&str]) -> Invocation {
+pub(crate) async fn with_a_mapping(world: &World, arguments: &[&str]) -> Invocation {
     world
         .execute("INSERT INTO integrated_records (hk, attributes) VALUES ('first', '{\"a\": 1}')")
         .await;

@@ -100,6 +100,20 @@ impl SyncEs {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Where it answers, once it has said so: for a program that was given port 0.
+    pub(crate) async fn admin_address(&mut self) -> String {
+        let log = Arc::clone(&self.log);
+        self.until("it answers at the admin address", async || {
+            let lines = log.lock().unwrap();
+            let line = lines
+                .iter()
+                .find(|line| line.contains("answering at the admin address"))?;
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            Some(line["address"].as_str().unwrap().to_owned())
+        })
+        .await
+    }
+
     /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

@@ -275,6 +275,8 @@ impl World {
             ),
             ("SYNC_ES_SLOT".to_owned(), self.slot()),
             ("SYNC_ES_LOG_FORMAT".to_owned(), "json".to_owned()),
+            // Many run at once: a test that asks there gives an address.
+            ("SYNC_ES_ADMIN_ADDR".to_owned(), "off".to_owned()),
         ]);
         Invocation::new(arguments, environment)
     }
