@@ -65,7 +65,7 @@ fn help_goes_to_standard_output_and_has_settings_variables_and_examples() {
     ] {
         assert!(help.contains(part), "{part} in\n{help}");
     }
-    for command in ["run", "drop-slot", "completions"] {
+    for command in ["run", "status", "drop-slot", "completions"] {
         let output = sync_es(&[command, "--help"], &[]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(stdout(&output).contains("Usage: sync-es"), "{command}");

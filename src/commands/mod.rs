@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod drop_slot;
 mod run;
+mod status;
 mod verify;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
@@ -44,10 +45,16 @@ struct CommandLine {
 enum Command {
     /// Read the table, then follow its changes until stopped (the default)
     Run(RunArguments),
-    /// Compare the table and the index, and tell what differs
-    Verify(verify::Arguments),
     /// Look at both ends as run does first, change nothing, and say what is to be mended and how
     Check(CheckArguments),
+    /// Say how it stands: position, lag, slot, dead letters, runs; also while nothing runs
+    Status {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the table and the index, and tell what differs
+    Verify(verify::Arguments),
     /// Drop the replication slot, so that PostgreSQL keeps no WAL for it any more
     DropSlot,
     /// Print a script that completes the command line, for the shell that you use
@@ -126,6 +133,9 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
                 Box::pin(check::check(settings, snapshot_only, form)).await
             })
         }
+        Ok(Task::Status(settings, json)) => with_runtime(&settings, async |settings| {
+            Box::pin(status::status(settings, json)).await
+        }),
         Ok(Task::DropSlot(settings)) => with_runtime(&settings, drop_slot::drop_slot),
         Err(Refusal::Usage(error)) => {
             // Help goes to standard output; when that is closed nobody wants it.
@@ -145,6 +155,7 @@ enum Task {
     Run(Box<Settings>, bool),
     Verify(Box<Settings>, verify::Arguments),
     Check(Box<Settings>, bool, check::Form),
+    Status(Box<Settings>, bool),
     DropSlot(Box<Settings>),
     Completions(Shell),
 }
@@ -171,6 +182,7 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     let settings = Box::new(Settings::resolve(line.settings, &layers, environment)?);
     Ok(match line.command {
         Some(Command::Verify(arguments)) => Task::Verify(settings, arguments),
+        Some(Command::Status { json }) => Task::Status(settings, json),
         Some(Command::DropSlot) => Task::DropSlot(settings),
         Some(Command::Check(check)) => {
             let form = if check.json {

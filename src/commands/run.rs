@@ -140,13 +140,7 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
     Ok(Job {
         mode,
         table: (postgres.table.schema.clone(), postgres.table.name.clone()),
-        names: Names {
-            key: postgres.key_column.clone(),
-            publication: postgres.publication.clone(),
-            slot: postgres.slot.clone(),
-            index: elasticsearch.index.clone(),
-            alias: elasticsearch.alias.clone(),
-        },
+        names: names(settings),
         postgres: postgres.connection.clone(),
         elasticsearch: client(settings)?,
         shape,
@@ -183,6 +177,18 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
     })
 }
 
+/// What the settings call everything.
+pub(super) fn names(settings: &Settings) -> Names {
+    let (postgres, elasticsearch) = (&settings.postgres, &settings.elasticsearch);
+    Names {
+        key: postgres.key_column.clone(),
+        publication: postgres.publication.clone(),
+        slot: postgres.slot.clone(),
+        index: elasticsearch.index.clone(),
+        alias: elasticsearch.alias.clone(),
+    }
+}
+
 fn meter(settings: &Settings, snapshot_only: bool) -> Arc<Meter> {
     let postgres = &settings.postgres;
     let subject = Subject {
@@ -194,6 +200,7 @@ fn meter(settings: &Settings, snapshot_only: bool) -> Arc<Meter> {
     Meter::new(subject, settings.admin.ready_lag)
 }
 
+/// The way to Elasticsearch.
 pub(super) fn client(settings: &Settings) -> Result<Client, Stop> {
     let elasticsearch = &settings.elasticsearch;
     let credentials = elasticsearch.credentials.clone();

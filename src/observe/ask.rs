@@ -50,19 +50,14 @@ async fn asked(address: &str) -> Result<Status, AskError> {
         .header(header::HOST, address)
         .body(Empty::<Bytes>::new())
         .map_err(|error| foreign(&error))?;
-    let answered = async {
+    // The connection ends with its sender, or when the other side closes it.
+    let answered = async move {
         let response = sender.send_request(request).await?;
         let body = Limited::new(response.into_body(), BYTES_MAX);
         let body = body.collect().await.map_err(|error| foreign(&error))?;
         serde_json::from_slice(&body.to_bytes()).map_err(|error| foreign(&error))
     };
-    tokio::select! {
-        biased;
-        answer = answered => answer,
-        // It ends with an error, or once the answer is there, which then is seen first.
-        ended = connection => match ended {
-            Err(error) => Err(error.into()),
-            Ok(()) => Err(foreign(&"it closed the connection")),
-        },
-    }
+    // What is wrong with the connection is what the answer says too.
+    let (answer, _) = tokio::join!(answered, connection);
+    answer
 }

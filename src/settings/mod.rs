@@ -151,6 +151,16 @@ pub struct Admin {
 impl Admin {
     /// Where it is when nobody has said so.
     pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
+
+    /// Where it can be expected; `None` when it is off.
+    #[must_use]
+    pub fn expected_at(&self) -> Option<&str> {
+        match &self.address {
+            None => Some(Self::DEFAULT_ADDRESS),
+            Some(AdminAddress::At(address)) => Some(address),
+            Some(AdminAddress::Off) => None,
+        }
+    }
 }
 
 /// What is logged, and how.

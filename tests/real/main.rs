@@ -41,6 +41,7 @@ mod history;
 mod metadata;
 mod settings;
 mod admin;
+mod status;
 mod search;
 mod vectors;
 mod verify;

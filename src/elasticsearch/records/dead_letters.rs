@@ -186,6 +186,17 @@ impl DeadLetters {
         }
     }
 
+    /// [`Self::count`] of those that searches see: nothing is refreshed for it.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn count_seen(&self) -> Result<u64, RecordsError> {
+        match count(&self.client, &self.index, Some(&self.query())).await {
+            Err(error) if error.is("index_not_found_exception") => Ok(0),
+            counted => Ok(counted?),
+        }
+    }
+
     async fn open(&self, source: Value, size: u32) -> Result<Option<Pages>, RecordsError> {
         let scan = Scan {
             query: Some(self.query()),

@@ -217,10 +217,32 @@ impl Runs {
 
     async fn newest_of(&self, query: &Value) -> Result<Option<Found>, RecordsError> {
         refresh(&self.client, &self.index).await?;
+        Ok(self.search(query, 1).await?.into_iter().next())
+    }
+
+    /// The latest runs, the last one first; none also without an index. Nothing is refreshed for it,
+    /// so a run of this second may be missing; the latest is as it was stored last.
+    ///
+    /// # Errors
+    /// The request failed, or a document cannot be read.
+    pub async fn history(&self, count: u32) -> Result<Vec<Run>, RecordsError> {
+        let mut found = match self.search(&json!({"match_all": {}}), count).await {
+            Err(RecordsError::Request(error)) if error.is("index_not_found_exception") => {
+                return Ok(Vec::new());
+            }
+            found => found?,
+        };
+        if let Some(latest) = found.first_mut() {
+            *latest = self.get(latest.saved.run.number).await?;
+        }
+        Ok(found.into_iter().map(|found| found.saved.run).collect())
+    }
+
+    async fn search(&self, query: &Value, size: u32) -> Result<Vec<Found>, RecordsError> {
         let path = format!("{}/_search", segment(&self.index));
         let whole = [("allow_partial_search_results", "false")];
         let search = json!({
-            "size": 1,
+            "size": size,
             "query": query,
             "sort": [{"number": "desc"}],
             "seq_no_primary_term": true,
@@ -230,8 +252,8 @@ impl Runs {
             .request(Method::Post, &path, &whole, Some(body(&search)))
             .await?;
         let page: Page = answer.json()?;
-        let newest = page.hits.hits.into_iter().next();
-        newest.map(|hit| hit.found(&self.index)).transpose()
+        let hits = page.hits.hits.into_iter();
+        hits.map(|hit| hit.found(&self.index)).collect()
     }
 
     async fn get(&self, number: u64) -> Result<Found, RecordsError> {
