@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Invocation, SyncEs, Truth, World, assert_equal, in_world};
 
-const ANEW: &str = "reading the table anew";
+const ANEW: &str = "dropped the slot that cannot be gone on with, beginning anew";
 
 /// How soon a loss that nobody tells of must be noticed.
 const SOON: Duration = Duration::from_secs(20);

@@ -13,7 +13,7 @@ const CREATE: &str = "CREATE TABLE parted (hk int PRIMARY KEY, note text) PARTIT
      INSERT INTO beside SELECT n, 'brought' FROM generate_series(300, 399) AS n";
 
 /// What the program says when it reads a table anew whose rows came or went unseen.
-const ANEW: &str = "reading the table anew";
+const ANEW: &str = "dropped the slot that cannot be gone on with, beginning anew";
 
 fn truth() -> Truth {
     Truth::of(

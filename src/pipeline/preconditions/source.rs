@@ -52,9 +52,9 @@ pub(super) fn findings(facts: &Facts, list: &mut Vec<Finding>) {
             ),
     );
     let hidden = if table.row_security {
-        "hides rows from the role"
+        format!("hides rows of {name} from the role")
     } else {
-        "does not hide rows from the role"
+        format!("does not hide rows of {name} from the role")
     };
     list.push(
         see("row security", hidden)
