@@ -100,6 +100,23 @@ pub(super) async fn before_a_run(
     Ok((facts, table))
 }
 
+/// Ends where the rows do not fit the index, or the index would not keep them, as a run would.
+///
+/// # Errors
+/// One of the ends cannot be asked, or what the list ends with.
+pub(super) async fn stop_unless_it_fits(
+    job: &Job,
+    facts: &Facts,
+    table: &CurrentTable,
+    server: &elasticsearch::Server,
+) -> Result<(), Failure> {
+    let seen = Seen {
+        fit: Some(fit(job, facts, table, server).await?),
+        ..Seen::default()
+    };
+    stop_at(seen.findings(None, facts.index.as_ref()))
+}
+
 fn stop_at(findings: Findings) -> Result<(), Failure> {
     findings.into_stop().map_or(Ok(()), |stop| Err(stop.into()))
 }

@@ -20,6 +20,7 @@ use super::{
     plan::check_index,
     prepare,
     refill::{BYTES_TOGETHER, Together},
+    survey,
     table::Look,
 };
 use crate::{
@@ -74,8 +75,7 @@ async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
     let server = job.elasticsearch.ping().await?;
     let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
     let run = latest(job, &runs).await?;
-    let index = Index::new(&job.elasticsearch, &job.names.index);
-    let found = index.look().await?;
+    let found = survey::index(job).await?;
     let facts = prepare::facts(job, &session.client, Some(run.clone()), found).await?;
     check_index(&facts)?;
     let uuid = facts.index.as_ref().map(|index| index.uuid.clone());
@@ -87,13 +87,15 @@ async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
         .into());
     }
     let table = prepare::table(job, &facts).await?;
+    // With a setting that does not fit, every document would be told as different.
+    survey::stop_unless_it_fits(job, &facts, &table, &server).await?;
     let look = table.look().await;
     let verification = Verification {
         job,
         wanted,
         session: &session,
         facts: &facts,
-        index,
+        index: Index::new(&job.elasticsearch, &job.names.index),
         server,
         runs,
         run,
