@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check;
 mod cluster;
 mod elasticsearch;
 mod failover;

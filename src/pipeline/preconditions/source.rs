@@ -52,9 +52,9 @@ pub(super) fn findings(facts: &Facts, list: &mut Vec<Finding>) {
             ),
     );
     let hidden = if table.row_security {
-        format!("hides rows of {name} from the role")
+        format!("{name} hides rows from the role")
     } else {
-        format!("does not hide rows of {name} from the role")
+        "hides no row from the role".to_owned()
     };
     list.push(
         see("row security", hidden)
