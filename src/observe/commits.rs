@@ -24,6 +24,9 @@ pub(super) struct Commits {
     reached: u64,
     /// The oldest WAL end that was seen and is not reached, and when.
     unreached: Option<(u64, i64)>,
+    /// A stream has begun; before, there is a snapshot, and no lag.
+    begun: bool,
+    /// It has reached a position.
     known: bool,
 }
 
@@ -66,6 +69,7 @@ impl Commits {
     pub(super) fn begin(&mut self) {
         *self = Self {
             unreached: self.unreached,
+            begun: true,
             ..Self::default()
         };
     }
@@ -73,6 +77,9 @@ impl Commits {
     /// Microseconds since the oldest commit up to `received` that is not acknowledged; `None` while
     /// nothing is known of that.
     pub(super) fn lag(&self, received: u64, now: i64) -> Option<i64> {
+        if !self.begun {
+            return None;
+        }
         let of_commits = match self.open.front() {
             // Those between the last acknowledged one and this were made right behind that.
             Some(front) if self.reached < front.previous => Some(self.before.unwrap_or(front.at)),
@@ -100,6 +107,7 @@ mod tests {
     /// Kept commits, each with what came before it.
     fn commits(kept: &[(u64, u64, i64)]) -> Commits {
         let mut commits = Commits::default();
+        commits.begin();
         commits.reach(0, |_| {});
         for &(previous, end, at) in kept {
             commits.keep(previous, end, at);
@@ -145,6 +153,9 @@ mod tests {
     #[test]
     fn nothing_is_known_before_the_first_position() {
         let mut commits = Commits::default();
+        commits.wal_ends(5, 0);
+        assert_eq!(commits.lag(0, 9 * SECOND), None, "no stream");
+        commits.begin();
         assert_eq!(commits.lag(0, SECOND), None);
         commits.reach(5, |_| {});
         assert_eq!(commits.lag(5, SECOND), Some(0));

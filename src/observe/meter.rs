@@ -125,6 +125,11 @@ impl Meter {
             (facts.phase, facts.phase_since) = (phase, Timestamp::now());
         }
         drop(facts);
+        if phase == Phase::Standby {
+            // From here on another instance knows how far it is.
+            *self.commits() = Commits::default();
+            self.reached.store(0, Relaxed);
+        }
         self.progressed();
     }
 
