@@ -157,7 +157,9 @@ impl Report {
             .service
             .as_ref()
             .and_then(|service| service.lag.seconds);
-        if let Some(seconds) = lag {
+        if lag == Some(0.0) {
+            told.push("every change that was committed is in".to_owned());
+        } else if let Some(seconds) = lag {
             told.push(format!(
                 "the oldest change that is not in is {seconds:.1} s old"
             ));
