@@ -55,6 +55,10 @@ fn sigterm_ends_it_with_0_within_seconds_and_a_restart_goes_on() {
         for _ in 0..3 {
             let mut program = world.run();
             world.live(&mut program).await;
+            // After the first round the alias is there before the program is.
+            program
+                .until_log("it is at work", |log| log.contains("streaming changes"))
+                .await;
             let more = writers.changes() + 200;
             program
                 .until("the writers went on", async || {

@@ -73,7 +73,8 @@ fn sigterm_at_any_moment_ends_it_with_0_and_costs_little() {
         let load = Load::start(world, 3_000, 60).await;
         let mut random = StdRng::seed_from_u64(load.seed);
         let wire = Wire::to_postgres(world, load.seed).await;
-        let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
+        // So slow that a moment in the snapshot is met, and so fast that the start is passed.
+        let proxy = Proxy::slow(world, Duration::from_millis(100)).await;
         let run = world
             .sync_es(&["run"])
             .through(&proxy)
@@ -87,7 +88,7 @@ fn sigterm_at_any_moment_ends_it_with_0_and_costs_little() {
                     (wire.accepted() > connections).then_some(())
                 })
                 .await;
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..2_500))).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..6_000))).await;
             program.terminate();
             let outcome = program.ended_within(Duration::from_secs(30)).await;
             outcome.succeeded();
