@@ -14,7 +14,7 @@ use crate::{
     elasticsearch::{Auth, Client, Options},
     observe::{Admin, Meter, Subject},
     pipeline::{self, Backends, Job, Mode, Names, Outcome, Shutdown},
-    settings::{self, AdminAddress, Credentials, Settings, VectorIndex},
+    settings::{self, AdminAddress, Credentials, LostSlot, Settings, VectorIndex},
     stop::Stop,
 };
 
@@ -148,6 +148,7 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
         shards: elasticsearch.shards,
         dimensions: document.embedding_dimensions,
         defer_vectors: elasticsearch.vector_index == VectorIndex::Deferred,
+        heal_lost_slot: postgres.lost_slot == LostSlot::Heal,
         fetch_rows: postgres.batch_rows,
         documents_max: delivery
             .batch_documents

@@ -18,6 +18,8 @@ pub enum Phase {
     Snapshot,
     /// Removing documents whose rows are gone, and what else ends a snapshot.
     Sweep,
+    /// Comparing the index with the table and mending it, after a slot was lost.
+    Heal,
     /// Following the slot.
     Stream,
     /// Between an attempt that failed and the next.
@@ -26,12 +28,13 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Starting,
         Self::Standby,
         Self::Preparing,
         Self::Snapshot,
         Self::Sweep,
+        Self::Heal,
         Self::Stream,
         Self::Waiting,
     ];
@@ -45,6 +48,7 @@ impl Phase {
             Self::Preparing => "preparing",
             Self::Snapshot => "snapshot",
             Self::Sweep => "sweep",
+            Self::Heal => "heal",
             Self::Stream => "stream",
             Self::Waiting => "waiting",
         }
@@ -59,6 +63,7 @@ impl Phase {
             Self::Preparing => "preparing the snapshot",
             Self::Snapshot => "reading the table",
             Self::Sweep => "removing documents whose rows are gone",
+            Self::Heal => "comparing and mending, after the slot was lost",
             Self::Stream => "following the changes",
             Self::Waiting => "waiting to go on from the stored position",
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+mod heal;
+
 use super::{
     Failure, Shutdown,
     ahead::Ahead,
@@ -24,7 +26,7 @@ use crate::{
     delivery::{Acknowledger, Delivery, Writer},
     elasticsearch::{self, Phase, Runs, alias_targets, swap_alias},
     observe,
-    postgres::{self, Session, catalog, coverage, create_slot, rows::View, slot},
+    postgres::{self, NewSlot, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
 };
 use jiff::Timestamp;
@@ -142,6 +144,7 @@ impl<'a> Attempt<'a> {
                 self.begin(drop_slot, record, shutdown).await?
             }
             (Mode::OneShot, Plan::Begin { .. }) => self.begin_one_shot(record, shutdown).await?,
+            (_, Plan::Heal { slot_made }) => self.heal(slot_made, record, shutdown).await?,
             (_, Plan::Resume) => self.resume(record, shutdown).await?,
             (_, Plan::Tail) => {
                 record.run.coverage = Some(self.facts.coverage.clone());
@@ -171,6 +174,23 @@ impl<'a> Attempt<'a> {
         record: &mut Record,
         shutdown: &mut Shutdown,
     ) -> Result<Ended, Failure> {
+        let phase = Phase::Snapshot;
+        let Some(slot) = self.make_slot(phase, drop_slot, record, shutdown).await? else {
+            return Ok(Ended::Interrupted);
+        };
+        self.snapshot(View::Exported(&slot.snapshot), record, shutdown)
+            .await
+    }
+
+    /// A new slot, and the record of the `phase` that begins at its consistent point; `None` when the
+    /// program is asked to end before.
+    async fn make_slot(
+        &self,
+        phase: Phase,
+        drop_slot: bool,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Option<NewSlot>, Failure> {
         let names = &self.job.names;
         record.run.phase = Phase::Preparing;
         record.run.last_synced_item = None;
@@ -190,22 +210,20 @@ impl<'a> Attempt<'a> {
         let endpoint = self.endpoint();
         let created = tokio::select! {
             biased;
-            () = shutdown.requested() => return Ok(Ended::Interrupted),
+            () = shutdown.requested() => return Ok(None),
             created = create_slot(endpoint, &names.slot) => created?,
         };
         failpoint!("slot-created", Failure::Heals);
         tracing::info!(slot = names.slot, consistent_point = %created.consistent_point, "created the replication slot");
-        self.note_begin(record, created.consistent_point).await?;
+        self.note_begin(record, phase, created.consistent_point)
+            .await?;
         record.run.consistent_point = Some(created.consistent_point);
         record.run.acknowledged_lsn = Some(created.consistent_point);
         record.store().await?;
         failpoint!("consistent-point-stored", Failure::Heals);
         let meta = prepare::meta(&self.facts, Some(created.consistent_point));
         self.target.index.put_meta(&meta).await?;
-        let ended = self
-            .snapshot(View::Exported(&created.snapshot), record, shutdown)
-            .await?;
-        Ok(ended)
+        Ok(Some(created))
     }
 
     /// An LSN, then the barrier: every transaction that committed before it is visible afterwards.
@@ -216,16 +234,21 @@ impl<'a> Attempt<'a> {
     ) -> Result<Ended, Failure> {
         let point = catalog::wal_insert(&self.session.client, &self.facts.server).await?;
         record.run.last_synced_item = None;
-        self.note_begin(record, point).await?;
+        self.note_begin(record, Phase::Snapshot, point).await?;
         record.store().await?;
         failpoint!("snapshot-point-stored", Failure::Heals);
         self.resume(record, shutdown).await
     }
 
-    async fn note_begin(&self, record: &mut Record, point: Lsn) -> Result<(), Failure> {
+    async fn note_begin(
+        &self,
+        record: &mut Record,
+        phase: Phase,
+        point: Lsn,
+    ) -> Result<(), Failure> {
         let xmax = slot::next_transaction_id(&self.session.client).await?;
         let run = &mut record.run;
-        run.phase = Phase::Snapshot;
+        run.phase = phase;
         run.sync_finished = false;
         run.snapshot_point = Some(point);
         run.read_ahead_to = Some(point);
@@ -252,6 +275,14 @@ impl<'a> Attempt<'a> {
                 "resuming the snapshot after the last acknowledged key"
             );
         }
+        if self.barrier(record, shutdown).await? == Ended::Interrupted {
+            return Ok(Ended::Interrupted);
+        }
+        self.snapshot(View::Current, record, shutdown).await
+    }
+
+    /// Waits until every transaction that committed before the record's point can be seen.
+    async fn barrier(&self, record: &Record, shutdown: &mut Shutdown) -> Result<Ended, Failure> {
         let xmax = record.run.barrier_xmax.unwrap_or_default();
         let waiting = |xmin| {
             tracing::info!(
@@ -264,7 +295,7 @@ impl<'a> Attempt<'a> {
             () = shutdown.requested() => return Ok(Ended::Interrupted),
             passed = slot::barrier(&self.session.client, xmax, waiting) => passed?,
         }
-        self.snapshot(View::Current, record, shutdown).await
+        Ok(Ended::Complete)
     }
 
     async fn snapshot(
@@ -273,10 +304,7 @@ impl<'a> Attempt<'a> {
         record: &mut Record,
         shutdown: &mut Shutdown,
     ) -> Result<Ended, Failure> {
-        let version = record
-            .run
-            .snapshot_version()
-            .ok_or_else(|| Stop::Unexpected("the run's record has no snapshot point".to_owned()))?;
+        let version = snapshot_version(record)?;
         let reader = postgres::connect(&self.job.postgres).await?;
         let look = self.table.look().await;
         // A request whose answer was lost has stored it already.
@@ -446,4 +474,12 @@ impl<'a> Attempt<'a> {
     fn endpoint(&self) -> postgres::Endpoint {
         postgres::endpoint(&self.job.postgres.replication_parts(self.session))
     }
+}
+
+/// The version that the record's snapshot carries.
+fn snapshot_version(record: &Record) -> Result<Version, Stop> {
+    record
+        .run
+        .snapshot_version()
+        .ok_or_else(|| Stop::Unexpected("the run's record has no snapshot point".to_owned()))
 }

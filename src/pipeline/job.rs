@@ -34,6 +34,8 @@ pub struct Job {
     pub dimensions: u32,
     /// Load a new index without its vector graph, and build that once at the end.
     pub defer_vectors: bool,
+    /// Compare and mend, and go on with a new slot, when the slot is lost.
+    pub heal_lost_slot: bool,
     /// Rows a cursor fetch.
     pub fetch_rows: u32,
     /// Documents a bulk request, at most.

@@ -4,6 +4,7 @@ mod ahead;
 mod attempt;
 mod bound;
 mod check;
+mod comparison;
 mod completer;
 mod decoder;
 mod drain;

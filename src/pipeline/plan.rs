@@ -66,6 +66,8 @@ pub struct Facts {
     pub index: Option<Look>,
     /// The latest run of this mode into this index.
     pub run: Option<Run>,
+    /// A lost slot is healed in place.
+    pub heal_lost_slot: bool,
 }
 
 /// What to do.
@@ -76,6 +78,12 @@ pub enum Plan {
         /// The slot is left over from a beginning that did not get further, or what it streams is not
         /// all that happened to the rows: it is dropped and made anew.
         drop_slot: bool,
+    },
+    /// The slot was lost behind a complete snapshot: the index is compared with the table and mended, and
+    /// a new slot gone on with.
+    Heal {
+        /// The new slot is there already.
+        slot_made: bool,
     },
     /// The snapshot goes on after the last acknowledged key.
     Resume,
@@ -134,19 +142,14 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
     same_history(facts, acknowledged)?;
     own_slot(facts, run)?;
     let slot = facts.names.slot.clone();
-    let lost = |state: String| {
-        Err(Stop::SlotLost {
-            slot: slot.clone(),
-            state,
-            acknowledged,
-        })
+    let found = match &facts.slot {
+        None => return lost(facts, run, "gone"),
+        Some(found) if found.wal_status.as_deref() == Some("lost") => {
+            let state = "invalidated (its WAL was removed: see max_slot_wal_keep_size)";
+            return lost(facts, run, state);
+        }
+        Some(found) => found,
     };
-    let Some(found) = &facts.slot else {
-        return lost("gone".to_owned());
-    };
-    if found.wal_status.as_deref() == Some("lost") {
-        return lost("invalidated (its WAL was removed: see max_slot_wal_keep_size)".to_owned());
-    }
     if let Some(confirmed) = found
         .confirmed_flush
         .filter(|&confirmed| confirmed > acknowledged)
@@ -165,8 +168,33 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
         _ if facts.unseen.is_some() => Ok(Plan::Begin { drop_slot: true }),
         Phase::Snapshot if !same_table(facts, run) => Ok(Plan::Begin { drop_slot: true }),
         Phase::Snapshot => Ok(Plan::Resume),
+        Phase::Heal => Ok(Plan::Heal { slot_made: true }),
         _ => Ok(Plan::Tail),
     }
+}
+
+/// What the slot of this run would have streamed is gone.
+fn lost(facts: &Facts, run: &Run, state: &str) -> Result<Plan, Stop> {
+    if !facts.heal_lost_slot {
+        return Err(Stop::SlotLost {
+            slot: facts.names.slot.clone(),
+            state: state.to_owned(),
+            acknowledged: run
+                .acknowledged_lsn
+                .or(run.consistent_point)
+                .unwrap_or_default(),
+        });
+    }
+    publishes(facts.publication.as_ref(), &facts.names.publication)?;
+    if !same_index(facts, run) {
+        return Err(index_replaced(facts));
+    }
+    if run.phase == Phase::Snapshot {
+        // There is not yet much to be mended.
+        let drop_slot = facts.slot.is_some();
+        return Ok(Plan::Begin { drop_slot });
+    }
+    Ok(Plan::Heal { slot_made: false })
 }
 
 /// The publication must be there and publish every kind of change of the table.

@@ -159,6 +159,41 @@ fn a_slot_whose_wal_is_gone_is_a_stop_that_names_the_setting() {
 }
 
 #[test]
+fn a_lost_slot_is_healed_behind_a_complete_snapshot_where_that_is_wanted() {
+    let lost = |phase, gone| {
+        let mut facts = at(phase);
+        facts.heal_lost_slot = true;
+        if gone {
+            facts.slot = None;
+        } else {
+            slot_of(&mut facts).wal_status = Some("lost".to_owned());
+        }
+        facts
+    };
+    for gone in [false, true] {
+        for phase in [Phase::Stream, Phase::Heal] {
+            let mut facts = lost(phase, gone);
+            assert_eq!(planned(&facts), Plan::Heal { slot_made: false });
+            facts.index.as_mut().unwrap().uuid = "another".to_owned();
+            assert!(matches!(stopped(&facts), Stop::IndexReplaced { .. }));
+            facts = lost(phase, gone);
+            facts.publication = None;
+            assert!(matches!(stopped(&facts), Stop::PublicationLost { .. }));
+            facts = lost(phase, gone);
+            facts.server.timeline += 1;
+            assert!(matches!(stopped(&facts), Stop::OtherDatabase { .. }));
+        }
+        let begun = Plan::Begin { drop_slot: !gone };
+        assert_eq!(planned(&lost(Phase::Snapshot, gone)), begun);
+    }
+}
+
+#[test]
+fn a_healing_that_was_broken_off_is_begun_again_with_its_slot() {
+    assert_eq!(planned(&at(Phase::Heal)), Plan::Heal { slot_made: true });
+}
+
+#[test]
 fn a_slot_whose_wal_is_in_danger_is_still_used() {
     for status in ["reserved", "extended", "unreserved"] {
         let mut facts = at(Phase::Stream);
@@ -367,6 +402,7 @@ pub(in crate::pipeline) fn new() -> Facts {
         not_null,
     };
     Facts {
+        heal_lost_slot: false,
         mode: Mode::Continuous,
         names: Names {
             key: "hk".to_owned(),

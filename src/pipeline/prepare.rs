@@ -140,6 +140,7 @@ pub(super) async fn facts(
         unseen,
         index,
         run,
+        heal_lost_slot: job.heal_lost_slot,
     })
 }
 

@@ -15,8 +15,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::values::{
-    AdminAddress, TableName, VectorIndex, admin_address, filter, identifier, index_name, node_url,
-    seconds, slot, switch, table, whole,
+    AdminAddress, LostSlot, TableName, VectorIndex, admin_address, filter, identifier, index_name,
+    node_url, seconds, slot, switch, table, whole,
 };
 use crate::observe::logs::LogFormat;
 
@@ -91,6 +91,16 @@ pub(super) struct PostgresArguments {
     /// Publication, quoted as in SQL where needed [default: sync_es_<table>]
     #[arg(long, env = "SYNC_ES_PUBLICATION", value_name = "NAME", value_parser = identifier)]
     pub(super) publication: Option<String>,
+    /// When PostgreSQL has dropped the slot or its WAL: stop, or compare table and index, mend what
+    /// differs, and go on with a new slot
+    #[arg(
+        long,
+        env = "SYNC_ES_LOST_SLOT",
+        value_name = "WHAT",
+        value_enum,
+        default_value = "stop"
+    )]
+    pub(super) lost_slot: LostSlot,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,7 +18,7 @@ pub use arguments::Arguments;
 pub use error::{Origin, SettingsError};
 pub use layers::{Environment, Layers, Refusal, flags, layered};
 pub use secret::Secret;
-pub use values::{AdminAddress, TableName, VectorIndex};
+pub use values::{AdminAddress, LostSlot, TableName, VectorIndex};
 
 use std::{path::PathBuf, time::Duration};
 
@@ -59,6 +59,8 @@ pub struct Postgres {
     pub publication: String,
     /// Rows per cursor fetch.
     pub batch_rows: u32,
+    /// What is done about a lost slot.
+    pub lost_slot: LostSlot,
 }
 
 /// The index and the way to it.
@@ -315,6 +317,7 @@ fn postgres_settings(
         slot,
         publication,
         batch_rows: given.postgres_client_batch_size,
+        lost_slot: given.lost_slot,
     })
 }
 

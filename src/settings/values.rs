@@ -28,6 +28,15 @@ pub enum VectorIndex {
     Deferred,
 }
 
+/// What is done about a slot that is gone, or whose WAL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LostSlot {
+    /// A person is asked.
+    Stop,
+    /// The index is compared with the table and mended, and a new slot gone on with.
+    Heal,
+}
+
 /// Where the admin address is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {

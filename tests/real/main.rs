@@ -38,6 +38,7 @@ mod altered;
 mod rights;
 mod lifecycle;
 mod history;
+mod heal;
 mod metadata;
 mod settings;
 mod admin;

@@ -112,6 +112,8 @@ pub enum Phase {
     Snapshot,
     /// Deleting documents whose rows have gone (one-shot runs).
     Sweep,
+    /// Comparing the index with the table and mending it, after a slot was lost.
+    Heal,
     /// Following the slot.
     Stream,
     /// Ended in order.

@@ -225,6 +225,9 @@ pub(super) fn position(facts: &Facts) -> Finding {
             return see("position", format!("run reads the table anew: {why}"));
         }
         (Plan::Begin { .. }, _) => "run begins with the first row".to_owned(),
+        (Plan::Heal { .. }, _) => {
+            "the slot was lost: run compares the index with the table, mends what differs, and goes on with a new slot".to_owned()
+        }
         (Plan::Resume, Some(run)) => {
             let rows = run.n_input_records;
             format!("run goes on with the snapshot, after {rows} rows")

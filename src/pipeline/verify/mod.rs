@@ -5,35 +5,33 @@
 //! make different, nor more memory than a page. What does not agree is only suspected, since a change can
 //! be on its way; `settle.rs` decides. `repair.rs` mends.
 
-mod compare;
 mod repair;
 mod report;
 mod settle;
 
 pub use report::{Difference, Kind, Report};
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     Facts, Failure, Mode,
+    comparison::{Comparison, Suspect},
     job::Job,
     plan::check_index,
     prepare,
     refill::{BYTES_TOGETHER, Together},
     survey,
-    table::Look,
 };
 use crate::{
     change::Key,
-    elasticsearch::{self, Index, Run, Runs},
+    elasticsearch::{Index, Run, Runs},
     observe::progress::Progress,
     postgres::{
-        self, Session,
-        pages::{Pages, Range, existing, random_keys, within},
+        self,
+        pages::{Pages, Range, random_keys, within},
     },
     stop::Stop,
 };
-use compare::Suspect;
 
 /// Suspects that are decided together, at most: each time the stream is waited for once.
 const SUSPECTS_TOGETHER: usize = 5_000;
@@ -89,17 +87,20 @@ async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
     let table = prepare::table(job, &facts).await?;
     // With a setting that does not fit, every document would be told as different.
     survey::stop_unless_it_fits(job, &facts, &table, &server).await?;
-    let look = table.look().await;
+    let comparison = Comparison {
+        session: &session,
+        look: table.look().await,
+        index: Index::new(&job.elasticsearch, &job.names.index),
+        server,
+        retry: job.retry,
+    };
     let verification = Verification {
         job,
         wanted,
-        session: &session,
         facts: &facts,
-        index: Index::new(&job.elasticsearch, &job.names.index),
-        server,
+        comparison,
         runs,
         run,
-        look,
         report: Report::default(),
         suspects: Vec::new(),
     };
@@ -134,13 +135,10 @@ async fn latest(job: &Job, runs: &Runs) -> Result<Run, Failure> {
 struct Verification<'a> {
     job: &'a Job,
     wanted: &'a Verify,
-    session: &'a Session,
     facts: &'a Facts,
-    index: Index,
-    server: elasticsearch::Server,
+    comparison: Comparison<'a>,
     runs: Runs,
     run: Run,
-    look: Arc<Look>,
     report: Report,
     suspects: Vec<Suspect>,
 }
@@ -165,8 +163,11 @@ impl Verification<'_> {
 
     /// Every row has its document.
     async fn rows(&mut self, range: &Range) -> Result<(), Failure> {
-        let (session, look) = (self.session, self.look.clone());
-        let mut pages = Pages::new(&session.client, &look.query, range.clone());
+        let (client, look) = (
+            &self.comparison.session.client,
+            self.comparison.look.clone(),
+        );
+        let mut pages = Pages::new(client, &look.query, range.clone());
         let mut together = Together::default();
         let mut progress = Progress::start("verify", look.table.estimated_rows, 0);
         let mut page = pages.next(together.rows(), BYTES_TOGETHER).await?;
@@ -174,7 +175,7 @@ impl Verification<'_> {
             together.came(page.len(), page.iter().map(|row| row.bytes.len()).sum());
             // The next rows are read while these documents are.
             let (suspected, next) = tokio::join!(
-                self.suspects_among(&page),
+                self.comparison.suspects_among(&page),
                 pages.next(together.rows(), BYTES_TOGETHER)
             );
             self.suspects.extend(suspected?);
@@ -191,7 +192,8 @@ impl Verification<'_> {
 
     /// Every document has its row.
     async fn documents(&mut self, range: &Range) -> Result<(), Failure> {
-        let mut documents = self.index.documents(self.server.distribution, None).await?;
+        let Comparison { index, server, .. } = &self.comparison;
+        let mut documents = index.documents(server.distribution, None).await?;
         while let Some(page) = documents.next().await? {
             let page: Vec<_> = page.into_iter().map(|(key, _)| key).collect();
             self.report.documents += page.len() as u64;
@@ -205,25 +207,25 @@ impl Verification<'_> {
     }
 
     /// Those of the keys in the range that no row has.
-    async fn without_row(&self, mut keys: Vec<Key>, range: &Range) -> Result<Vec<Key>, Failure> {
-        let client = &self.session.client;
-        let existing = existing(client, &self.look.query, &keys).await?;
-        let existing: HashSet<_> = existing.into_iter().collect();
-        keys.retain(|key| !existing.contains(key));
+    async fn without_row(&self, keys: Vec<Key>, range: &Range) -> Result<Vec<Key>, Failure> {
+        let keys = self.comparison.without_row(keys).await?;
         if keys.is_empty() {
             return Ok(keys);
         }
-        Ok(within(client, &self.look.query, range, keys).await?)
+        let Comparison { session, look, .. } = &self.comparison;
+        Ok(within(&session.client, &look.query, range, keys).await?)
     }
 
     /// Some rows and some documents.
     async fn at_random(&mut self, count: u32) -> Result<(), Failure> {
-        let look = self.look.clone();
-        let client = &self.session.client;
+        let (client, look) = (
+            &self.comparison.session.client,
+            self.comparison.look.clone(),
+        );
         let estimated = look.table.estimated_rows;
         let mut keys = random_keys(client, &look.query, count, estimated).await?;
         self.report.rows = keys.len() as u64;
-        let ids = self.index.random_ids(count).await?;
+        let ids = self.comparison.index.random_ids(count).await?;
         self.report.documents = ids.len() as u64;
         keys.extend(ids);
         keys.sort_unstable();
@@ -232,7 +234,7 @@ impl Verification<'_> {
         let mut rest = keys.as_slice();
         while !rest.is_empty() {
             let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-            if let Some(pairs) = self.pairs(part, &mut together).await? {
+            if let Some(pairs) = self.comparison.pairs(part, &mut together).await? {
                 rest = behind;
                 let suspects = pairs
                     .into_iter()

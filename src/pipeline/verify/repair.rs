@@ -8,11 +8,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Verification, compare::Suspect, settle::Decided};
+use super::{Verification, settle::Decided};
 use crate::{
     change::{Action, Key, Operation, Version, Windows},
     delivery::{Acknowledger, Budget, Delivery, Ticket, Write, Writer, wire_bytes},
-    pipeline::{Failure, drain::drain, prepare, refill::Together},
+    pipeline::{Failure, comparison::Suspect, drain::drain, prepare, refill::Together},
     postgres::{catalog, slot},
 };
 
@@ -43,7 +43,7 @@ impl Verification<'_> {
     }
 
     async fn write_again(&self, suspects: &[Suspect]) -> Result<(), Failure> {
-        let client = &self.session.client;
+        let client = &self.comparison.session.client;
         let point = catalog::wal_insert(client, &self.facts.server).await?;
         let xmax = slot::next_transaction_id(client).await?;
         slot::barrier(client, xmax, |transaction| {
@@ -68,9 +68,9 @@ impl Verification<'_> {
 
     async fn writer(&self, version: Version) -> Result<Arc<Writer>, Failure> {
         let (uuid, run) = (&self.run.index_uuid, self.run.number);
-        let writer = prepare::writer(self.job, &self.server, uuid, run, LANES).await?;
+        let writer = prepare::writer(self.job, &self.comparison.server, uuid, run, LANES).await?;
         // What the stream has written meanwhile is not another's.
-        let server = catalog::server(&self.session.client).await?;
+        let server = catalog::server(&self.comparison.session.client).await?;
         writer.raise_bound(Version(
             Version::of_commit(server.wal_flush).0 + Windows::MAX_WINDOWS,
         ));
@@ -99,7 +99,7 @@ impl Verification<'_> {
             acknowledger.add(ticket, operations.len() as u64);
             let writes = operations.into_iter().map(|operation| Write {
                 operation,
-                layout: self.look.layout.clone(),
+                layout: self.comparison.look.layout.clone(),
                 ticket,
                 share: share.clone(),
             });
@@ -116,12 +116,12 @@ impl Verification<'_> {
         together: &mut Together,
     ) -> Result<Option<Vec<Operation>>, Failure> {
         let keys: Vec<Key> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
-        let Some(mut rows) = self.rows_of(&keys, together).await? else {
+        let Some(mut rows) = self.comparison.rows_of(&keys, together).await? else {
             return Ok(None);
         };
         let operation = |suspect: &Suspect| {
             let row = rows.remove(&suspect.key);
-            (self.state(row.as_ref()) == suspect.row).then(|| Operation {
+            (self.comparison.state(row.as_ref()) == suspect.row).then(|| Operation {
                 key: suspect.key.clone(),
                 version,
                 action: row.map_or(Action::Delete, Action::Index),

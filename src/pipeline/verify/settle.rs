@@ -7,13 +7,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Difference, Verification,
-    compare::{Pair, Suspect},
-};
+use super::{Difference, Verification};
 use crate::{
     change::{Key, Lsn, Version, Windows},
-    pipeline::{Failure, refill::Together},
+    pipeline::{
+        Failure,
+        comparison::{Pair, Suspect},
+        refill::Together,
+    },
     postgres::catalog,
 };
 
@@ -60,7 +61,7 @@ impl Verification<'_> {
             if suspects.is_empty() {
                 break;
             }
-            let mark = catalog::mark(&self.session.client).await?;
+            let mark = catalog::mark(&self.comparison.session.client).await?;
             if !self.stream_passes(mark).await? {
                 break;
             }
@@ -71,7 +72,7 @@ impl Verification<'_> {
             while !rest.is_empty() {
                 let (part, behind) = rest.split_at(together.rows().min(rest.len()));
                 let keys: Vec<Key> = part.iter().map(|suspect| suspect.key.clone()).collect();
-                let Some(mut pairs) = self.pairs(&keys, &mut together).await? else {
+                let Some(mut pairs) = self.comparison.pairs(&keys, &mut together).await? else {
                     continue;
                 };
                 rest = behind;

@@ -1,22 +1,39 @@
 //! Rows and documents of the same keys, held against each other.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::BuildHasher,
+    sync::Arc,
 };
 
 use foldhash::fast::FixedState;
 
-use super::{Difference, Kind, Verification};
+use super::{
+    Failure,
+    refill::{BYTES_TOGETHER, Together},
+    table::Look,
+    verify::{Difference, Kind},
+};
 use crate::{
     change::{Key, Row},
-    elasticsearch::{Stored, key_problem},
-    pipeline::{
-        Failure,
-        refill::{BYTES_TOGETHER, Together},
-    },
-    postgres::{pages::existing, rows::Found},
+    delivery::Retry,
+    elasticsearch::{Index, Server, Stored, key_problem},
+    postgres::{Session, pages::existing, rows::Found},
 };
+
+/// A table and an index of which rows and documents are held against each other.
+pub(super) struct Comparison<'a> {
+    /// The way to the table.
+    pub session: &'a Session,
+    /// The table as it looks.
+    pub look: Arc<Look>,
+    /// The index.
+    pub index: Index,
+    /// Where that is.
+    pub server: Server,
+    /// How requests for documents are repeated.
+    pub retry: Retry,
+}
 
 /// A key whose document is not its row's, as far as was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +58,7 @@ pub(super) struct Pair {
     pub(super) difference: Option<Difference>,
 }
 
-impl Verification<'_> {
+impl Comparison<'_> {
     /// Those of the rows whose document is another, or is not there.
     pub(super) async fn suspects_among(&self, rows: &[Row]) -> Result<Vec<Suspect>, Failure> {
         let keyed = rows.iter().map(|row| Ok((self.look.key(row)?, Some(row))));
@@ -87,10 +104,13 @@ impl Verification<'_> {
         } else {
             usize::MAX
         };
-        let client = &self.session.client;
         // An id that is no value of the key's type can be looked for, but not asked for.
-        let keys = existing(client, &self.look.query, keys).await?;
-        let rows = match self.look.by_keys(client, &keys, bytes_max).await? {
+        let keys = existing(&self.session.client, &self.look.query, keys).await?;
+        let rows = match self
+            .look
+            .by_keys(&self.session.client, &keys, bytes_max)
+            .await?
+        {
             Found::Rows(rows) => rows,
             Found::TooLarge { rows, bytes } => {
                 together.came(rows, bytes);
@@ -128,11 +148,19 @@ impl Verification<'_> {
                     attempt += 1;
                     let failure = Failure::from(error);
                     failure
-                        .wait(self.job.retry, attempt, "reading documents")
+                        .wait(self.retry, attempt, "reading documents")
                         .await?;
                 }
             }
         }
+    }
+
+    /// Those of the keys that no row has.
+    pub(super) async fn without_row(&self, mut keys: Vec<Key>) -> Result<Vec<Key>, Failure> {
+        let existing = existing(&self.session.client, &self.look.query, &keys).await?;
+        let existing: HashSet<Key> = existing.into_iter().collect();
+        keys.retain(|key| !existing.contains(key));
+        Ok(keys)
     }
 
     /// What tells a row's state from another.

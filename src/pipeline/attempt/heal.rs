@@ -1,0 +1,241 @@
+//! A lost slot, healed in place: the changes that it would have streamed are found by comparison.
+//!
+//! There is a new slot, and nothing streams from it yet. Every document that is not its row's is written
+//! at the version of a snapshot at the slot's consistent point, and deleted where there is no row: above
+//! all that was written of older commits, below all that the slot will stream. The barrier has been
+//! passed, so every commit before the point is seen; what is seen of later ones comes again from the slot,
+//! as behind a resumed snapshot. What is equal is not written, so an index of which little has changed
+//! costs a comparison and no load.
+
+use std::sync::Arc;
+
+use super::{Attempt, LANES, snapshot_version};
+use crate::{
+    change::{Action, Key, Operation, Row, Version},
+    delivery::{Acknowledger, Books, Budget, Delivery, Ticket, Write, Writer, wire_bytes},
+    elasticsearch::Phase,
+    observe::{self, progress::Progress},
+    pipeline::{
+        Failure, Shutdown,
+        comparison::{Comparison, Suspect},
+        drain::{Ended, drain},
+        record::Record,
+        refill::{BYTES_TOGETHER, Together},
+    },
+    postgres::pages::{Pages, Range},
+};
+
+/// Wire bytes of operations in flight, at most.
+const BYTES_MAX: u32 = 8 << 20;
+
+impl Attempt<'_> {
+    /// What the lost slot would have streamed is found by comparison; it begins with a new slot, unless
+    /// that is `slot_made`.
+    pub(super) async fn heal(
+        &self,
+        slot_made: bool,
+        record: &mut Record,
+        shutdown: &mut Shutdown,
+    ) -> Result<Ended, Failure> {
+        tracing::warn!(
+            slot = self.job.names.slot,
+            "the slot was lost: comparing the index with the table, and mending what differs"
+        );
+        if !slot_made {
+            let drop_slot = self.facts.slot.is_some();
+            let made = self.make_slot(Phase::Heal, drop_slot, record, shutdown);
+            if made.await?.is_none() {
+                return Ok(Ended::Interrupted);
+            }
+        }
+        if self.barrier(record, shutdown).await? == Ended::Interrupted {
+            return Ok(Ended::Interrupted);
+        }
+        self.job.meter.phase(observe::Phase::Heal);
+        let version = snapshot_version(record)?;
+        self.writer.raise_bound(version);
+        let heal = Heal {
+            comparison: Comparison {
+                session: self.table.session(),
+                look: self.table.look().await,
+                index: self.target.index.clone(),
+                server: self.elasticsearch.clone(),
+                retry: self.job.retry,
+            },
+            writer: &self.writer,
+            version,
+        };
+        let (ended, mended) = heal.carry_out(shutdown).await?;
+        if ended == Ended::Complete {
+            self.writer.aside().clear_older(version).await;
+            // Its rows are newer than its point.
+            record.run.read_ahead_to = Some(self.wal_end().await?);
+            record.count(mended.books);
+            record.run.sync_finished = true;
+            record.run.phase = Phase::Stream;
+            record.store().await?;
+            tracing::info!(
+                written = mended.written,
+                deleted = mended.deleted,
+                "the index is mended, going on with the new slot"
+            );
+        }
+        Ok(ended)
+    }
+}
+
+/// What is compared, and how what differs is mended.
+struct Heal<'a> {
+    /// Table and index.
+    comparison: Comparison<'a>,
+    /// The way into the index.
+    writer: &'a Arc<Writer>,
+    /// The version that all mended documents carry.
+    version: Version,
+}
+
+/// What was mended.
+#[derive(Debug, Default)]
+struct Mended {
+    /// Documents that were written.
+    written: u64,
+    /// Documents that were deleted.
+    deleted: u64,
+    /// What came of both.
+    books: Books,
+}
+
+/// The way of the operations.
+struct Way {
+    delivery: Delivery,
+    acknowledger: Arc<Acknowledger<()>>,
+    ticket: Ticket,
+    budget: Budget,
+}
+
+impl Heal<'_> {
+    /// Compares all, and mends what differs.
+    ///
+    /// # Errors
+    /// One of the ends cannot be asked, or delivery has stopped.
+    async fn carry_out(&self, shutdown: &Shutdown) -> Result<(Ended, Mended), Failure> {
+        let acknowledger = Acknowledger::<()>::new();
+        let (delivery, mut lanes) = Delivery::start(self.writer, &acknowledger, LANES);
+        let way = Way {
+            ticket: acknowledger.begin(),
+            delivery,
+            acknowledger,
+            budget: Budget::new(BYTES_MAX),
+        };
+        let mut mended = Mended::default();
+        let compared = self.compare(&way, shutdown, &mut mended).await;
+        way.acknowledger.seal(way.ticket, ());
+        drain(&way.delivery, &mut lanes, compared.is_ok()).await?;
+        let reached = *way.acknowledger.reached().borrow();
+        mended.books = reached.map(|reached| reached.books).unwrap_or_default();
+        Ok((compared?, mended))
+    }
+
+    async fn compare(
+        &self,
+        way: &Way,
+        shutdown: &Shutdown,
+        mended: &mut Mended,
+    ) -> Result<Ended, Failure> {
+        if self.rows(way, shutdown, mended).await? == Ended::Interrupted {
+            return Ok(Ended::Interrupted);
+        }
+        self.documents(way, shutdown, mended).await
+    }
+
+    async fn rows(
+        &self,
+        way: &Way,
+        shutdown: &Shutdown,
+        mended: &mut Mended,
+    ) -> Result<Ended, Failure> {
+        let Comparison { session, look, .. } = &self.comparison;
+        let mut pages = Pages::new(&session.client, &look.query, Range::default());
+        let mut together = Together::default();
+        let mut progress = Progress::start("healing", look.table.estimated_rows, 0);
+        let mut page = pages.next(together.rows(), BYTES_TOGETHER).await?;
+        while !page.is_empty() {
+            if shutdown.is_requested() {
+                return Ok(Ended::Interrupted);
+            }
+            together.came(page.len(), page.iter().map(|row| row.bytes.len()).sum());
+            // The next rows are read while these documents are.
+            let (suspects, next) = tokio::join!(
+                self.comparison.suspects_among(&page),
+                pages.next(together.rows(), BYTES_TOGETHER)
+            );
+            let compared = page.len() as u64;
+            let writes = self.writes(page, &suspects?)?;
+            mended.written += writes.len() as u64;
+            self.submit(way, writes).await?;
+            progress.advance(compared);
+            page = next?;
+        }
+        progress.finish(true);
+        Ok(Ended::Complete)
+    }
+
+    /// Those of the rows whose document is not theirs.
+    fn writes(&self, rows: Vec<Row>, suspects: &[Suspect]) -> Result<Vec<Operation>, Failure> {
+        let mut operations = Vec::with_capacity(suspects.len());
+        for row in rows {
+            let key = self.comparison.look.key(&row)?;
+            if suspects.iter().any(|suspect| suspect.key == key) {
+                operations.push(self.operation(key, Action::Index(row)));
+            }
+        }
+        Ok(operations)
+    }
+
+    async fn documents(
+        &self,
+        way: &Way,
+        shutdown: &Shutdown,
+        mended: &mut Mended,
+    ) -> Result<Ended, Failure> {
+        let Comparison { index, server, .. } = &self.comparison;
+        let mut documents = index.documents(server.distribution, None).await?;
+        while let Some(page) = documents.next().await? {
+            if shutdown.is_requested() {
+                return Ok(Ended::Interrupted);
+            }
+            let keys = page.into_iter().map(|(key, _)| key).collect();
+            let gone = self.comparison.without_row(keys).await?;
+            mended.deleted += gone.len() as u64;
+            let deletes = gone
+                .into_iter()
+                .map(|key| self.operation(key, Action::Delete));
+            self.submit(way, deletes.collect()).await?;
+        }
+        Ok(Ended::Complete)
+    }
+
+    fn operation(&self, key: Key, action: Action) -> Operation {
+        Operation {
+            key,
+            version: self.version,
+            action,
+        }
+    }
+
+    async fn submit(&self, way: &Way, operations: Vec<Operation>) -> Result<(), Failure> {
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let bytes = operations.iter().map(wire_bytes).sum();
+        let share = way.budget.admit(operations.len(), bytes).await;
+        way.acknowledger.add(way.ticket, operations.len() as u64);
+        let writes = operations.into_iter().map(|operation| Write {
+            operation,
+            layout: self.comparison.look.layout.clone(),
+            ticket: way.ticket,
+            share: share.clone(),
+        });
+        Ok(way.delivery.submit(writes.collect()).await?)
+    }
+}
