@@ -80,13 +80,17 @@ impl Query {
         Self::new(Arc::new(relation), self.row_filter.clone())
     }
 
+    /// The row filter as a condition that begins with `word`; nothing without one.
+    fn filtered(&self, word: &str) -> String {
+        let filter = self.row_filter.as_ref();
+        filter
+            .map(|filter| format!(" {word} ({filter})"))
+            .unwrap_or_default()
+    }
+
     /// About `percent` of a hundred rows, each as likely as any other.
     pub(super) fn at_random(&self, percent: f64) -> String {
-        let filter = self
-            .row_filter
-            .as_ref()
-            .map(|filter| format!(" WHERE ({filter})"))
-            .unwrap_or_default();
+        let filter = self.filtered("WHERE");
         format!(
             "{} TABLESAMPLE BERNOULLI ({percent}){filter} LIMIT $1::pg_catalog.int8",
             self.select
@@ -123,11 +127,7 @@ impl Query {
     }
 
     pub(super) fn by_keys(&self) -> String {
-        let filter = self
-            .row_filter
-            .as_ref()
-            .map(|filter| format!(" AND ({filter})"))
-            .unwrap_or_default();
+        let filter = self.filtered("AND");
         format!(
             "{} WHERE {} = ANY ($1::pg_catalog.text[]::{}[]){filter}",
             self.select, self.key, self.key_type
@@ -315,11 +315,7 @@ pub async fn sample(
     bytes_max: usize,
 ) -> Result<Vec<Row>, Error> {
     let doing = || Error::doing("reading a sample of rows");
-    let filter = query
-        .row_filter
-        .as_ref()
-        .map(|filter| format!(" WHERE ({filter})"))
-        .unwrap_or_default();
+    let filter = query.filtered("WHERE");
     let statement = client
         .prepare(&format!("{}{filter} LIMIT {limit}", query.select))
         .await
