@@ -8,16 +8,13 @@ use serde_json::{Value, json};
 use crate::{
     rounds, run,
     support::{
-        AckMonitor, Server, Truth, Workload, World, assert_equal, in_world_with_cluster,
-        wait_until_within,
+        AckMonitor, Server, Truth, Workload, World, assert_equal, in_world_with_cluster, wait_until,
     },
 };
 
 /// For how long a node that does not answer may hold up what others could take: less than the minute
 /// that a request may take.
 const HELD_UP_MAX: Duration = Duration::from_secs(45);
-/// Three nodes on a small machine, just started, are slow.
-const SLOW: Duration = Duration::from_mins(4);
 
 #[test]
 fn the_node_with_the_primary_dies_and_comes_back_and_nothing_is_lost() {
@@ -28,17 +25,17 @@ fn the_node_with_the_primary_dies_and_comes_back_and_nothing_is_lost() {
         let monitor = AckMonitor::start(world).await;
         let writers = workload.start(world).await;
         let mut program = run(world).start();
-        world.caught_up_within(SLOW, &mut program).await;
+        world.caught_up(&mut program).await;
         keep_off(world, Server::Elasticsearch).await;
         for _ in 0..rounds() {
             let primary = holder_of_the_primary(world).await;
             servers.kill(primary).await;
-            world.caught_up_within(SLOW, &mut program).await;
+            world.caught_up(&mut program).await;
             servers.restart(primary).await;
             green(world).await;
         }
         writers.stop().await;
-        world.caught_up_within(SLOW, &mut program).await;
+        world.caught_up(&mut program).await;
         assert_equal(world, &Truth::organizations()).await;
         monitor.finish().await;
         program.stop().await;
@@ -54,11 +51,11 @@ fn a_node_that_hangs_is_gone_round_and_taken_back() {
         let monitor = AckMonitor::start(world).await;
         let writers = workload.start(world).await;
         let mut program = run(world).start();
-        world.caught_up_within(SLOW, &mut program).await;
+        world.caught_up(&mut program).await;
         // Without a shard of ours: a write waits for every copy, and that is not ours to mend.
         let idle = other_than_the_master(world).await;
         keep_off(world, idle).await;
-        world.caught_up_within(SLOW, &mut program).await;
+        world.caught_up(&mut program).await;
 
         servers.pause(idle).await;
         let start = Instant::now();
@@ -69,13 +66,13 @@ fn a_node_that_hangs_is_gone_round_and_taken_back() {
         assert!(took < HELD_UP_MAX, "held up for {took:?}");
         servers.resume(idle).await;
         let before = bulks(world, idle).await;
-        wait_until_within(SLOW, "the node gets requests again", async || {
+        wait_until("the node gets requests again", async || {
             (bulks(world, idle).await > before).then_some(())
         })
         .await;
 
         writers.stop().await;
-        world.caught_up_within(SLOW, &mut program).await;
+        world.caught_up(&mut program).await;
         assert_equal(world, &Truth::organizations()).await;
         monitor.finish().await;
         program.stop().await;
@@ -92,7 +89,7 @@ async fn keep_off(world: &World, node: Server) {
     });
     world.search.must(Method::Put, &path, Some(settings)).await;
     green(world).await;
-    wait_until_within(SLOW, "no shard is on the node", async || {
+    wait_until("no shard is on the node", async || {
         let name = node.to_string();
         let here = shards(world)
             .await
@@ -108,7 +105,7 @@ async fn green(world: &World) {
         "/_cluster/health/{}*?expand_wildcards=all&wait_for_status=green&wait_for_no_relocating_shards=true&timeout=5s",
         world.name
     );
-    wait_until_within(SLOW, "the cluster is green", async || {
+    wait_until("the cluster is green", async || {
         let (status, _) = world.search.ask(Method::Get, &path, None).await;
         (status == 200).then_some(())
     })

@@ -7,12 +7,10 @@ use crate::{
     points::{Change, Point},
     support::{
         AckMonitor, Invocation, REFUSED, SyncEs, Truth, Workload, World, Writers, assert_equal,
-        assert_tidy, wait_until_within,
+        assert_tidy, wait_until,
     },
 };
 
-/// How long a point may take to be reached, or the index to be equal: what is wrong stays wrong.
-const DEADLINE: Duration = Duration::from_mins(3);
 /// Between two changes that bring the program to a point.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -86,7 +84,7 @@ impl<'a> Stage<'a> {
         change: Change,
     ) {
         let what = format!("a crash at {}, passed {passed} times", point.name);
-        wait_until_within(DEADLINE, &what, async || {
+        wait_until(&what, async || {
             if !program.runs() {
                 return Some(());
             }
@@ -155,7 +153,7 @@ impl<'a> Stage<'a> {
     /// [`Self::settle`] with a program that runs, and without further writers. Gives its log.
     pub(crate) async fn settles(&mut self, mut program: SyncEs) -> String {
         self.rest().await;
-        self.world.caught_up_within(DEADLINE, &mut program).await;
+        self.world.caught_up(&mut program).await;
         self.equal().await;
         let audit = format!("audit_{}", self.world.name);
         let audit = self.monitor.as_ref().map(|_| audit.as_str());

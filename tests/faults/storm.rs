@@ -16,8 +16,7 @@ use crate::{
     plan::{Fault, Plan},
     support::{
         AckMonitor, Fault as BulkFault, Invocation, Mode, Observer, Proxy, Refusing, Server,
-        Servers, SyncEs, Truth, Wire, Workload, World, assert_equal, assert_tidy,
-        wait_until_within,
+        Servers, SyncEs, Truth, Wire, Workload, World, assert_equal, assert_tidy, wait_until,
     },
 };
 
@@ -25,8 +24,6 @@ use crate::{
 const KEYS: usize = 1_500;
 /// Changes per second.
 const RATE: u32 = 150;
-/// So long may the last backlog take, on a loaded machine.
-const CATCH_UP: Duration = Duration::from_mins(3);
 /// Memory that an instance may take; a build without optimisation takes more than a release.
 const MEMORY_KB: u64 = 160 * 1024;
 /// Files that an instance may have open.
@@ -295,7 +292,7 @@ impl Storm<'_> {
     /// Waits until the alias is there.
     async fn live(&self) {
         let alias = self.world.alias();
-        wait_until_within(CATCH_UP, "the alias is there", async || {
+        wait_until("the alias is there", async || {
             (!self.world.search.indices(alias).await.is_empty()).then_some(())
         })
         .await;
@@ -313,7 +310,7 @@ impl Storm<'_> {
             let row = postgres.query_opt(&query, &[&slot]).await.unwrap();
             row.map(|row| row.get(0))
         };
-        wait_until_within(CATCH_UP, "everything committed is confirmed", async || {
+        wait_until("everything committed is confirmed", async || {
             let confirmed = ask("confirmed_flush_lsn - '0/0'").await?;
             (confirmed >= lsn).then_some(())
         })
@@ -330,7 +327,7 @@ impl Storm<'_> {
     /// A request of an operator's, who repeats it until it is carried out.
     async fn index(&self, method: Method, path: &str, body: Option<Value>) {
         let path = format!("/{}/{path}", self.world.index());
-        wait_until_within(CATCH_UP, &path, async || {
+        wait_until(&path, async || {
             let (status, _) = self.world.search.ask(method, &path, body.clone()).await;
             // While nothing is there yet, there is nothing to break.
             (status < 300 || status == 404).then_some(())

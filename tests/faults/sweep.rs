@@ -13,13 +13,11 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::{
     points::{Change, Fault, Point, Reached, reached},
     stage::{Stage, crash_at, crashed, fault_at, hits},
-    support::{SyncEs, in_world_with_servers, wait_until_within},
+    support::{SyncEs, in_world_with_servers, wait_until},
 };
 
 /// Elements of an embedding: few, as it is of no concern here.
 const DIMENSIONS: usize = 8;
-/// How long it may take until all points are reached.
-const DEADLINE: Duration = Duration::from_mins(3);
 
 /// What the table goes through, one after the other.
 const CHANGES: [Change; 5] = [
@@ -205,7 +203,7 @@ async fn with_all(stage: &mut Stage<'_>, points: &[(Point, u32, String)]) {
             })
         };
         let what = format!("all points are reached by {change:?}");
-        wait_until_within(DEADLINE, &what, async || {
+        wait_until(&what, async || {
             assert!(program.runs(), "it ended before {what}\n{}", program.log());
             if due(&program.log()) {
                 return Some(());

@@ -84,7 +84,8 @@ fn sigterm_in_the_snapshot_keeps_the_place() {
         Workload::new(world, 13_500).await.fill(world).await;
         let (rows, index) = (9_000, world.index());
         let proxy = Proxy::slow(world, Duration::from_millis(200)).await;
-        let mut program = world.sync_es(&["run"]).through(&proxy).start();
+        let run = world.sync_es(&["run"]).through(&proxy);
+        let mut program = run.env("ES_CLIENT_BATCH_SIZE", 50).start();
         program
             .until("a part of the rows is in", async || {
                 world

@@ -37,9 +37,7 @@ impl Load {
     /// Waits until everything is in that is committed now, on a machine that is busy with other tests.
     async fn ready(&self, world: &World, program: &mut SyncEs) {
         // A dead request is waited for for a minute, and one may follow another.
-        world
-            .caught_up_within(Duration::from_mins(4), program)
-            .await;
+        world.caught_up(program).await;
     }
 
     /// Waits until so many changes more are committed.
@@ -56,9 +54,7 @@ impl Load {
     /// refused.
     async fn end(self, world: &World, mut program: SyncEs) {
         self.writers.stop().await;
-        world
-            .caught_up_within(Duration::from_mins(3), &mut program)
-            .await;
+        world.caught_up(&mut program).await;
         assert_equal(world, &Truth::organizations()).await;
         self.monitor.finish().await;
         assert_eq!(world.dead_letters().await, Vec::<serde_json::Value>::new());

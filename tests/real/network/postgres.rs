@@ -68,6 +68,8 @@ fn a_snapshot_outlives_every_trouble_of_its_connections_to_postgresql() {
         let load = Load::start(world, 9_000, 20).await;
         let wire = Wire::to_postgres(world, load.seed).await;
         let proxy = Proxy::slow(world, Duration::from_millis(400)).await;
+        // Fewer than there are rows.
+        proxy.let_through(5_500);
         let mut program = world
             .sync_es(&["run"])
             .through(&proxy)

@@ -24,6 +24,9 @@ use http::Message;
 
 pub(crate) use bulk::Refusing;
 
+/// Between two looks whether a request that is held may pass.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// What happens to a bulk request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Fault {
@@ -66,6 +69,10 @@ struct Plan {
     chance: Option<Chance>,
     /// How long each bulk request is held before it is passed on.
     delay: Duration,
+    /// Documents that still pass; a request of more is held.
+    allowance: Option<usize>,
+    /// Whether a request is or was held for want of an allowance since the latest was given.
+    is_holding: bool,
     /// Faults that were given.
     given: Vec<Fault>,
     ledger: Ledger,
@@ -187,6 +194,20 @@ impl Proxy {
         self.plan().delay = delay;
     }
 
+    /// So many more documents pass; the bulk requests after them are held until more may, and those
+    /// whose client dies meanwhile are never passed on. However slow the machine is, a snapshot of
+    /// more rows cannot end then.
+    pub(crate) fn let_through(&self, documents: usize) {
+        let mut plan = self.plan();
+        plan.allowance = Some(documents);
+        plan.is_holding = false;
+    }
+
+    /// Whether what [`Self::let_through`] allowed has passed and more has come.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.plan().is_holding
+    }
+
     /// Everything passes again.
     pub(crate) fn pass(&self) {
         let mut plan = self.plan();
@@ -225,6 +246,21 @@ impl Plan {
         };
         self.given.extend(fault);
         (fault, self.delay)
+    }
+
+    /// Whether a request of so many documents may pass now.
+    fn admits(&mut self, documents: usize) -> bool {
+        match &mut self.allowance {
+            Some(allowance) if *allowance < documents => {
+                self.is_holding = true;
+                false
+            }
+            Some(allowance) => {
+                *allowance -= documents;
+                true
+            }
+            None => true,
+        }
     }
 
     /// Draws which items of a request are refused.
@@ -268,6 +304,11 @@ impl Way {
                 // A client that waits for its answer sends nothing but the end of the connection.
                 let sent = tokio::time::timeout(delay, client.fill_buf()).await;
                 if sent.is_ok() {
+                    return Ok(());
+                }
+            }
+            while !self.plan.lock().unwrap().admits(items.len()) {
+                if tokio::time::timeout(LOOK, client.fill_buf()).await.is_ok() {
                     return Ok(());
                 }
             }
