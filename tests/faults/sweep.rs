@@ -6,7 +6,7 @@
 //! without faults makes index and table equal. `SYNC_ES_TEST_ROUNDS` repeats every test with other
 //! seeds, and so with other moments.
 
-use std::{env, time::Duration};
+use std::env;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
