@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod dead_letters;
 mod drop_slot;
 mod run;
 mod status;
@@ -55,6 +56,11 @@ enum Command {
     },
     /// Compare the table and the index, and tell what differs
     Verify(verify::Arguments),
+    /// Show the documents that Elasticsearch refused, try them again, or drop them
+    DeadLetters {
+        #[command(subcommand)]
+        what: dead_letters::What,
+    },
     /// Drop the replication slot, so that PostgreSQL keeps no WAL for it any more
     DropSlot,
     /// Print a script that completes the command line, for the shell that you use
@@ -136,6 +142,9 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
         Ok(Task::Status(settings, json)) => with_runtime(&settings, async |settings| {
             Box::pin(status::status(settings, json)).await
         }),
+        Ok(Task::DeadLetters(settings, what)) => with_runtime(&settings, async |settings| {
+            Box::pin(dead_letters::dead_letters(settings, &what)).await
+        }),
         Ok(Task::DropSlot(settings)) => with_runtime(&settings, drop_slot::drop_slot),
         Err(Refusal::Usage(error)) => {
             // Help goes to standard output; when that is closed nobody wants it.
@@ -156,6 +165,7 @@ enum Task {
     Verify(Box<Settings>, verify::Arguments),
     Check(Box<Settings>, bool, check::Form),
     Status(Box<Settings>, bool),
+    DeadLetters(Box<Settings>, dead_letters::What),
     DropSlot(Box<Settings>),
     Completions(Shell),
 }
@@ -183,6 +193,7 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     Ok(match line.command {
         Some(Command::Verify(arguments)) => Task::Verify(settings, arguments),
         Some(Command::Status { json }) => Task::Status(settings, json),
+        Some(Command::DeadLetters { what }) => Task::DeadLetters(settings, what),
         Some(Command::DropSlot) => Task::DropSlot(settings),
         Some(Command::Check(check)) => {
             let form = if check.json {

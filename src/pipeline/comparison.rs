@@ -35,41 +35,31 @@ pub(super) struct Comparison<'a> {
     pub retry: Retry,
 }
 
-/// A key whose document is not its row's, as far as was seen.
+/// A key, and how its row was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Suspect {
+pub(super) struct Seen {
     pub(super) key: Key,
     /// What tells the row's state from another: a digest of its document; `None` when there is no row.
     pub(super) row: Option<u64>,
 }
 
-impl Suspect {
-    /// A key that no row has.
-    pub(super) fn gone(key: Key) -> Self {
-        Self { key, row: None }
-    }
-}
-
 /// A key as it was found once.
 pub(super) struct Pair {
-    /// The row's state, as in [`Suspect::row`].
+    /// The row's state, as in [`Seen::row`].
     pub(super) row: Option<u64>,
     /// In which way the document is not the row's; `None` if it is.
     pub(super) difference: Option<Difference>,
 }
 
 impl Comparison<'_> {
-    /// Those of the rows whose document is another, or is not there.
-    pub(super) async fn suspects_among(&self, rows: &[Row]) -> Result<Vec<Suspect>, Failure> {
+    /// The keys of those rows whose document is another, or is not there.
+    pub(super) async fn suspects_among(&self, rows: &[Row]) -> Result<Vec<Key>, Failure> {
         let keyed = rows.iter().map(|row| Ok((self.look.key(row)?, Some(row))));
         let keyed: HashMap<Key, _> = keyed.collect::<Result<_, Failure>>()?;
         let documents = self.documents_of(keyed.keys()).await?;
         let suspects = keyed.iter().filter_map(|(key, row)| {
             let pair = self.pair(key, *row, documents.get(key));
-            pair.difference.map(|_| Suspect {
-                key: key.clone(),
-                row: pair.row,
-            })
+            pair.difference.map(|_| key.clone())
         });
         Ok(suspects.collect())
     }

@@ -405,12 +405,7 @@ pub(super) async fn writer(
     run: u64,
     lanes: usize,
 ) -> Result<Arc<Writer>, Failure> {
-    let dead_letters = DeadLetters::new(
-        &job.elasticsearch,
-        server.distribution,
-        &dead_letters_index(&job.names),
-        index_uuid,
-    );
+    let dead_letters = dead_letters(job, server, index_uuid);
     dead_letters.prepare().await?;
     let dead_keys = dead_letters.keys().await?;
     if !dead_keys.is_empty() {
@@ -441,6 +436,16 @@ pub(super) async fn writer(
 #[must_use]
 pub(super) fn metadata_index(names: &Names) -> String {
     format!("{}-sync-metadata", names.alias)
+}
+
+/// The refused documents of an index.
+pub(super) fn dead_letters(
+    job: &Job,
+    server: &elasticsearch::Server,
+    index_uuid: &str,
+) -> DeadLetters {
+    let index = dead_letters_index(&job.names);
+    DeadLetters::new(&job.elasticsearch, server.distribution, &index, index_uuid)
 }
 
 /// Where refused documents are kept.

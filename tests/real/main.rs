@@ -29,6 +29,7 @@ mod transactions;
 mod values;
 mod tables;
 mod refusals;
+mod dead_letters;
 mod overload;
 mod hazards;
 mod staleness;

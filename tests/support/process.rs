@@ -48,6 +48,12 @@ impl Invocation {
         }
     }
 
+    /// The same call with other arguments.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Sets a variable.
     pub(crate) fn env(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.environment.insert(name.to_owned(), value.to_string());

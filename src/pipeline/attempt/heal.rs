@@ -17,7 +17,7 @@ use crate::{
     observe::{self, progress::Progress},
     pipeline::{
         Failure, Shutdown,
-        comparison::{Comparison, Suspect},
+        comparison::Comparison,
         drain::{Ended, drain},
         record::Record,
         refill::{BYTES_TOGETHER, Together},
@@ -181,11 +181,11 @@ impl Heal<'_> {
     }
 
     /// Those of the rows whose document is not theirs.
-    fn writes(&self, rows: Vec<Row>, suspects: &[Suspect]) -> Result<Vec<Operation>, Failure> {
+    fn writes(&self, rows: Vec<Row>, suspects: &[Key]) -> Result<Vec<Operation>, Failure> {
         let mut operations = Vec::with_capacity(suspects.len());
         for row in rows {
             let key = self.comparison.look.key(&row)?;
-            if suspects.iter().any(|suspect| suspect.key == key) {
+            if suspects.contains(&key) {
                 operations.push(self.operation(key, Action::Index(row)));
             }
         }

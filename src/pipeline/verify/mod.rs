@@ -15,19 +15,20 @@ use std::time::Duration;
 
 use super::{
     Facts, Failure, Mode,
-    comparison::{Comparison, Suspect},
+    comparison::Comparison,
     job::Job,
     plan::check_index,
     prepare,
     refill::{BYTES_TOGETHER, Together},
     survey,
+    table::CurrentTable,
 };
 use crate::{
     change::Key,
-    elasticsearch::{Index, Run, Runs},
+    elasticsearch::{self, Index, Run, Runs},
     observe::progress::Progress,
     postgres::{
-        self,
+        self, Session,
         pages::{Pages, Range, random_keys, within},
     },
     stop::Stop,
@@ -69,42 +70,74 @@ pub async fn verify(job: &Job, wanted: &Verify) -> Result<Report, Stop> {
 }
 
 async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
-    let session = postgres::connect(&job.postgres).await?;
-    let server = job.elasticsearch.ping().await?;
-    let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
-    let run = latest(job, &runs).await?;
-    let found = survey::index(job).await?;
-    let facts = prepare::facts(job, &session.client, Some(run.clone()), found).await?;
-    check_index(&facts)?;
-    let uuid = facts.index.as_ref().map(|index| index.uuid.clone());
-    if uuid.as_ref() != Some(&run.index_uuid) {
-        return Err(Stop::IndexReplaced {
-            index: job.names.index.clone(),
-            state: "not the one that the latest run filled".to_owned(),
-        }
-        .into());
-    }
-    let table = prepare::table(job, &facts).await?;
-    // With a setting that does not fit, every document would be told as different.
-    survey::stop_unless_it_fits(job, &facts, &table, &server).await?;
-    let comparison = Comparison {
-        session: &session,
-        look: table.look().await,
-        index: Index::new(&job.elasticsearch, &job.names.index),
-        server,
-        retry: job.retry,
-    };
+    let subject = Subject::look(job).await?;
     let verification = Verification {
-        job,
+        subject: &subject,
         wanted,
-        facts: &facts,
-        comparison,
-        runs,
-        run,
+        comparison: subject.comparison().await,
         report: Report::default(),
         suspects: Vec::new(),
     };
     verification.carry_out().await
+}
+
+/// A table and the index that was filled from it.
+pub(super) struct Subject<'a> {
+    pub(super) job: &'a Job,
+    session: Session,
+    pub(super) server: elasticsearch::Server,
+    facts: Facts,
+    table: CurrentTable,
+    runs: Runs,
+    /// The run that filled the index last.
+    pub(super) run: Run,
+}
+
+impl<'a> Subject<'a> {
+    /// Looks whether table and index are there and belong together.
+    ///
+    /// # Errors
+    /// They do not, one of the two cannot be read, or the snapshot is not complete.
+    pub(super) async fn look(job: &'a Job) -> Result<Self, Failure> {
+        let session = postgres::connect(&job.postgres).await?;
+        let server = job.elasticsearch.ping().await?;
+        let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
+        let run = latest(job, &runs).await?;
+        let found = survey::index(job).await?;
+        let facts = prepare::facts(job, &session.client, Some(run.clone()), found).await?;
+        check_index(&facts)?;
+        let uuid = facts.index.as_ref().map(|index| index.uuid.clone());
+        if uuid.as_ref() != Some(&run.index_uuid) {
+            return Err(Stop::IndexReplaced {
+                index: job.names.index.clone(),
+                state: "not the one that the latest run filled".to_owned(),
+            }
+            .into());
+        }
+        let table = prepare::table(job, &facts).await?;
+        // With a setting that does not fit, every document would be told as different.
+        survey::stop_unless_it_fits(job, &facts, &table, &server).await?;
+        Ok(Self {
+            job,
+            session,
+            server,
+            facts,
+            table,
+            runs,
+            run,
+        })
+    }
+
+    /// The two, to be held against each other.
+    pub(super) async fn comparison(&self) -> Comparison<'_> {
+        Comparison {
+            session: &self.session,
+            look: self.table.look().await,
+            index: Index::new(&self.job.elasticsearch, &self.job.names.index),
+            server: self.server.clone(),
+            retry: self.job.retry,
+        }
+    }
 }
 
 /// The run that filled the index last.
@@ -133,14 +166,11 @@ async fn latest(job: &Job, runs: &Runs) -> Result<Run, Failure> {
 
 /// A verification under way.
 struct Verification<'a> {
-    job: &'a Job,
+    subject: &'a Subject<'a>,
     wanted: &'a Verify,
-    facts: &'a Facts,
     comparison: Comparison<'a>,
-    runs: Runs,
-    run: Run,
     report: Report,
-    suspects: Vec<Suspect>,
+    suspects: Vec<Key>,
 }
 
 impl Verification<'_> {
@@ -158,7 +188,7 @@ impl Verification<'_> {
 
     /// Whether changes come through a stream, which can be waited for.
     fn streams(&self) -> bool {
-        self.job.mode == Mode::Continuous && self.run.slot.is_some()
+        self.subject.job.mode == Mode::Continuous && self.subject.run.slot.is_some()
     }
 
     /// Every row has its document.
@@ -198,7 +228,7 @@ impl Verification<'_> {
             let page: Vec<_> = page.into_iter().map(|(key, _)| key).collect();
             self.report.documents += page.len() as u64;
             let without = self.without_row(page, range).await?;
-            self.suspects.extend(without.into_iter().map(Suspect::gone));
+            self.suspects.extend(without);
             if self.suspects.len() >= SUSPECTS_TOGETHER {
                 self.settle().await?;
             }
@@ -236,11 +266,10 @@ impl Verification<'_> {
             let (part, behind) = rest.split_at(together.rows().min(rest.len()));
             if let Some(pairs) = self.comparison.pairs(part, &mut together).await? {
                 rest = behind;
-                let suspects = pairs
+                let differ = pairs
                     .into_iter()
                     .filter(|(_, pair)| pair.difference.is_some());
-                self.suspects
-                    .extend(suspects.map(|(key, pair)| Suspect { key, row: pair.row }));
+                self.suspects.extend(differ.map(|(key, _)| key));
             }
         }
         Ok(())

@@ -8,11 +8,17 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Verification, settle::Decided};
+use super::{Subject, Verification, settle::Decided};
 use crate::{
     change::{Action, Key, Operation, Version, Windows},
     delivery::{Acknowledger, Budget, Delivery, Ticket, Write, Writer, wire_bytes},
-    pipeline::{Failure, comparison::Suspect, drain::drain, prepare, refill::Together},
+    pipeline::{
+        Failure,
+        comparison::{Comparison, Seen},
+        drain::drain,
+        prepare,
+        refill::Together,
+    },
     postgres::{catalog, slot},
 };
 
@@ -26,24 +32,32 @@ impl Verification<'_> {
     /// about them again: what is equal now is repaired.
     pub(super) async fn repair(&self, decided: &mut Decided) -> Result<(), Failure> {
         let differ = std::mem::take(&mut decided.differ);
-        let suspects: Vec<Suspect> = differ.iter().map(|(suspect, _)| suspect.clone()).collect();
-        self.write_again(&suspects).await?;
-        let after = self.decide(suspects).await?;
+        let seen: Vec<Seen> = differ.iter().map(|(seen, _)| seen.clone()).collect();
+        self.subject.write_again(&self.comparison, &seen).await?;
+        let keys = seen.into_iter().map(|seen| seen.key).collect();
+        let after = self.decide(keys).await?;
         let undecided: HashSet<&Key> = after.undecided.iter().collect();
-        let left = after.differ.iter().map(|(suspect, _)| &suspect.key);
-        let left: HashSet<&Key> = left.collect();
-        for (suspect, mut difference) in differ {
-            if !undecided.contains(&suspect.key) {
-                difference.repaired = !left.contains(&suspect.key);
-                decided.differ.push((suspect, difference));
+        let left: HashSet<&Key> = after.differ.iter().map(|(seen, _)| &seen.key).collect();
+        for (seen, mut difference) in differ {
+            if !undecided.contains(&seen.key) {
+                difference.repaired = !left.contains(&seen.key);
+                decided.differ.push((seen, difference));
             }
         }
         decided.undecided.extend(after.undecided);
         Ok(())
     }
+}
 
-    async fn write_again(&self, suspects: &[Suspect]) -> Result<(), Failure> {
-        let client = &self.comparison.session.client;
+impl Subject<'_> {
+    /// Writes documents as their rows make them and deletes those without a row; but of a row that is not
+    /// what it was when it was seen, the document is left to the stream.
+    pub(in crate::pipeline) async fn write_again(
+        &self,
+        comparison: &Comparison<'_>,
+        seen: &[Seen],
+    ) -> Result<(), Failure> {
+        let client = &self.session.client;
         let point = catalog::wal_insert(client, &self.facts.server).await?;
         let xmax = slot::next_transaction_id(client).await?;
         slot::barrier(client, xmax, |transaction| {
@@ -58,9 +72,8 @@ impl Verification<'_> {
         let acknowledger = Acknowledger::<()>::new();
         let (delivery, mut lanes) = Delivery::start(&writer, &acknowledger, LANES);
         let ticket = acknowledger.begin();
-        let submitted = self
-            .submit(suspects, version, &delivery, (&acknowledger, ticket))
-            .await;
+        let way = (&delivery, &acknowledger, ticket);
+        let submitted = submit(comparison, seen, version, way).await;
         acknowledger.seal(ticket, ());
         drain(&delivery, &mut lanes, true).await?;
         submitted
@@ -68,65 +81,64 @@ impl Verification<'_> {
 
     async fn writer(&self, version: Version) -> Result<Arc<Writer>, Failure> {
         let (uuid, run) = (&self.run.index_uuid, self.run.number);
-        let writer = prepare::writer(self.job, &self.comparison.server, uuid, run, LANES).await?;
+        let writer = prepare::writer(self.job, &self.server, uuid, run, LANES).await?;
         // What the stream has written meanwhile is not another's.
-        let server = catalog::server(&self.comparison.session.client).await?;
+        let server = catalog::server(&self.session.client).await?;
         writer.raise_bound(Version(
             Version::of_commit(server.wal_flush).0 + Windows::MAX_WINDOWS,
         ));
         writer.raise_bound(version);
         Ok(writer)
     }
+}
 
-    async fn submit(
-        &self,
-        suspects: &[Suspect],
-        version: Version,
-        delivery: &Delivery,
-        (acknowledger, ticket): (&Arc<Acknowledger<()>>, Ticket),
-    ) -> Result<(), Failure> {
-        let budget = Budget::new(BYTES_MAX);
-        let mut together = Together::default();
-        let mut rest = suspects;
-        while !rest.is_empty() {
-            let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-            let Some(operations) = self.operations(part, version, &mut together).await? else {
-                continue;
-            };
-            rest = behind;
-            let bytes = operations.iter().map(wire_bytes).sum();
-            let share = budget.admit(operations.len(), bytes).await;
-            acknowledger.add(ticket, operations.len() as u64);
-            let writes = operations.into_iter().map(|operation| Write {
-                operation,
-                layout: self.comparison.look.layout.clone(),
-                ticket,
-                share: share.clone(),
-            });
-            delivery.submit(writes.collect()).await?;
-        }
-        Ok(())
+async fn submit(
+    comparison: &Comparison<'_>,
+    seen: &[Seen],
+    version: Version,
+    (delivery, acknowledger, ticket): (&Delivery, &Arc<Acknowledger<()>>, Ticket),
+) -> Result<(), Failure> {
+    let budget = Budget::new(BYTES_MAX);
+    let mut together = Together::default();
+    let mut rest = seen;
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(together.rows().min(rest.len()));
+        let Some(operations) = operations(comparison, part, version, &mut together).await? else {
+            continue;
+        };
+        rest = behind;
+        let bytes = operations.iter().map(wire_bytes).sum();
+        let share = budget.admit(operations.len(), bytes).await;
+        acknowledger.add(ticket, operations.len() as u64);
+        let writes = operations.into_iter().map(|operation| Write {
+            operation,
+            layout: comparison.look.layout.clone(),
+            ticket,
+            share: share.clone(),
+        });
+        delivery.submit(writes.collect()).await?;
     }
+    Ok(())
+}
 
-    /// What makes these documents their rows', of those rows that are as they were compared.
-    async fn operations(
-        &self,
-        suspects: &[Suspect],
-        version: Version,
-        together: &mut Together,
-    ) -> Result<Option<Vec<Operation>>, Failure> {
-        let keys: Vec<Key> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
-        let Some(mut rows) = self.comparison.rows_of(&keys, together).await? else {
-            return Ok(None);
-        };
-        let operation = |suspect: &Suspect| {
-            let row = rows.remove(&suspect.key);
-            (self.comparison.state(row.as_ref()) == suspect.row).then(|| Operation {
-                key: suspect.key.clone(),
-                version,
-                action: row.map_or(Action::Delete, Action::Index),
-            })
-        };
-        Ok(Some(suspects.iter().filter_map(operation).collect()))
-    }
+/// What makes these documents their rows', of those rows that are as they were seen.
+async fn operations(
+    comparison: &Comparison<'_>,
+    seen: &[Seen],
+    version: Version,
+    together: &mut Together,
+) -> Result<Option<Vec<Operation>>, Failure> {
+    let keys: Vec<Key> = seen.iter().map(|seen| seen.key.clone()).collect();
+    let Some(mut rows) = comparison.rows_of(&keys, together).await? else {
+        return Ok(None);
+    };
+    let operation = |seen: &Seen| {
+        let row = rows.remove(&seen.key);
+        (comparison.state(row.as_ref()) == seen.row).then(|| Operation {
+            key: seen.key.clone(),
+            version,
+            action: row.map_or(Action::Delete, Action::Index),
+        })
+    };
+    Ok(Some(seen.iter().filter_map(operation).collect()))
 }

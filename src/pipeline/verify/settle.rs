@@ -1,18 +1,22 @@
 //! Decides about suspects: what still differs once every change that could explain it has arrived.
 //!
-//! A mark is written into the WAL behind the moment in which a row was seen, and the stream is waited for
-//! until it has come past it. Then the document is read, and after it the row. If the row is still what
-//! it was before the mark, and no newer change has written the document, then this row's document should
-//! have been there: the difference is real. A row that has changed meanwhile is seen once more.
+//! A suspect is seen again and again: each time a mark is written into the WAL, the stream is waited for
+//! until it has come past it, and then the document is read, and after it the row. Seen twice with the same
+//! version, a document has met no change that was committed before the second mark, so it should show the
+//! row as it was seen the first time: then the difference is real. Once would not do, for a row can be
+//! gone, be there when the mark is written, and be gone again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use super::{Difference, Verification};
 use crate::{
-    change::{Key, Lsn, Version, Windows},
+    change::{Key, Lsn},
     pipeline::{
         Failure,
-        comparison::{Pair, Suspect},
+        comparison::{Pair, Seen},
         refill::Together,
     },
     postgres::catalog,
@@ -27,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Default)]
 pub(super) struct Decided {
     /// Those that differ, each with the state of the row that was compared.
-    pub(super) differ: Vec<(Suspect, Difference)>,
+    pub(super) differ: Vec<(Seen, Difference)>,
     /// Those of which it cannot be said.
     pub(super) undecided: Vec<Key>,
 }
@@ -37,8 +41,8 @@ impl Verification<'_> {
     pub(super) async fn settle(&mut self) -> Result<(), Failure> {
         let mut suspects = std::mem::take(&mut self.suspects);
         // A document without a row can be of a row that came after its page.
-        suspects.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        suspects.dedup_by(|one, other| one.key == other.key);
+        suspects.sort_unstable();
+        suspects.dedup();
         let mut decided = self.decide(suspects).await?;
         if self.wanted.repair && !decided.differ.is_empty() {
             self.repair(&mut decided).await?;
@@ -54,9 +58,11 @@ impl Verification<'_> {
     }
 
     /// Which of the suspects do differ.
-    pub(super) async fn decide(&self, mut suspects: Vec<Suspect>) -> Result<Decided, Failure> {
+    pub(super) async fn decide(&self, mut suspects: Vec<Key>) -> Result<Decided, Failure> {
         let mut decided = Decided::default();
         let mut together = Together::default();
+        // The row's state and the document's version, as they were the time before.
+        let mut before = HashMap::new();
         for _ in 0..ROUNDS {
             if suspects.is_empty() {
                 break;
@@ -65,37 +71,29 @@ impl Verification<'_> {
             if !self.stream_passes(mark).await? {
                 break;
             }
-            // No document that shows the row as it was at the mark has a higher version.
-            let newest = Version(Version::of_commit(mark).0 + Windows::MAX_WINDOWS);
             let mut again = Vec::new();
             let mut rest = suspects.as_slice();
             while !rest.is_empty() {
                 let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-                let keys: Vec<Key> = part.iter().map(|suspect| suspect.key.clone()).collect();
-                let Some(mut pairs) = self.comparison.pairs(&keys, &mut together).await? else {
+                let Some(pairs) = self.comparison.pairs(part, &mut together).await? else {
                     continue;
                 };
                 rest = behind;
-                for suspect in part {
-                    let Some(Pair {
-                        row,
-                        difference: Some(difference),
-                    }) = pairs.remove(&suspect.key)
-                    else {
+                for (key, Pair { row, difference }) in pairs {
+                    let Some(difference) = difference else {
                         continue;
                     };
-                    let newer = difference.version.is_some_and(|version| version > newest);
-                    if row == suspect.row && !newer {
-                        decided.differ.push((suspect.clone(), difference));
+                    let sight = (row, difference.version);
+                    if before.insert(key.clone(), sight) == Some(sight) {
+                        decided.differ.push((Seen { key, row }, difference));
                     } else {
-                        let key = suspect.key.clone();
-                        again.push(Suspect { key, row });
+                        again.push(key);
                     }
                 }
             }
             suspects = again;
         }
-        decided.undecided = suspects.into_iter().map(|suspect| suspect.key).collect();
+        decided.undecided = suspects;
         Ok(decided)
     }
 
@@ -107,7 +105,11 @@ impl Verification<'_> {
         }
         let since = Instant::now();
         loop {
-            let run = self.runs.latest_of(&self.job.names.index, true).await?;
+            let run = self
+                .subject
+                .runs
+                .latest_of(&self.subject.job.names.index, true)
+                .await?;
             let position = run.and_then(|run| run.acknowledged_lsn);
             if position.is_some_and(|position| position >= mark) {
                 return Ok(true);

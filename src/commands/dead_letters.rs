@@ -1,0 +1,201 @@
+//! `sync-es dead-letters`: documents that Elasticsearch refused.
+
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+
+use clap::{Args, Subcommand};
+
+use super::run::job;
+use crate::{
+    change::Key,
+    elasticsearch::{DeadLetter, RefusedAction},
+    pipeline::{self, Job, Retried},
+    settings::Settings,
+    stop::Stop,
+};
+
+/// Characters of a reason that a person is shown.
+const REASON_SHOWN: usize = 300;
+
+/// What is to be done with them.
+#[derive(Debug, Subcommand)]
+pub(super) enum What {
+    /// Show them: which key, why it was refused, when
+    List {
+        /// Letters to show, at most
+        #[arg(long, value_name = "N", default_value = "20")]
+        show: usize,
+        /// Print each letter whole, with its document, as one line of JSON
+        #[arg(long, conflicts_with = "show")]
+        json: bool,
+    },
+    /// Write their documents again, from the rows as they are now
+    Retry {
+        /// Only the letter of this key; can be given several times
+        #[arg(long, value_name = "KEY")]
+        key: Vec<String>,
+    },
+    /// Drop letters; no document changes by it
+    Purge(Purge),
+}
+
+/// Which letters go.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Purge {
+    /// Only the letter of this key; can be given several times
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+    /// All letters of the index
+    #[arg(long)]
+    all: bool,
+}
+
+/// Does it. Gives 3 when letters that were tried again are left.
+pub(super) async fn dead_letters(settings: &Settings, what: &What) -> ExitCode {
+    let ended = match job(settings, false) {
+        Ok(job) => carry_out(&job, what).await,
+        Err(stop) => Err(stop),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            tracing::error!(exit_code = stop.exit_code(), "{stop}");
+            ExitCode::from(stop.exit_code())
+        }
+    }
+}
+
+async fn carry_out(job: &Job, what: &What) -> Result<(), Stop> {
+    match what {
+        What::List { show, json } => list(job, *show, *json).await,
+        What::Retry { key } => {
+            let keys = keys(key);
+            let only = (!keys.is_empty()).then_some(keys.as_slice());
+            let retried = Box::pin(pipeline::retry_dead_letters(job, only)).await?;
+            tell(&told_of(retried));
+            left(job, retried).await
+        }
+        What::Purge(Purge { key, all: _ }) => {
+            let keys = keys(key);
+            let only = (!keys.is_empty()).then_some(keys.as_slice());
+            let purged = pipeline::purge_dead_letters(job, only).await?;
+            tell(&format!("dead letters dropped: {purged}\n"));
+            Ok(())
+        }
+    }
+}
+
+async fn list(job: &Job, show: usize, json: bool) -> Result<(), Stop> {
+    let (mut pages, index) = pipeline::dead_letters(job).await?;
+    let (mut count, mut shown) = (0, String::new());
+    while let Some(page) = pages.next().await.map_err(|error| unread(&error))? {
+        for letter in page {
+            count += 1;
+            if json {
+                let line = serde_json::to_string(&letter);
+                tell(&format!("{}\n", line.unwrap_or_default()));
+            } else if count <= show {
+                shown.push_str(&as_text(&letter));
+            }
+        }
+    }
+    if !json {
+        tell(&format!("dead letters in {index}: {count}\n{shown}"));
+        if count > show {
+            let more = count - show;
+            tell(&format!(
+                "  and {more} more (--show N shows more of them, --json all)\n"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether letters are left, as the stop that a run ends with then.
+async fn left(job: &Job, retried: Retried) -> Result<(), Stop> {
+    let (mut pages, index) = pipeline::dead_letters(job).await?;
+    if retried.left == 0 {
+        return Ok(());
+    }
+    let first = pages.next().await.map_err(|error| unread(&error))?;
+    let first = first.and_then(|page| page.into_iter().next());
+    first.map_or(Ok(()), |first| {
+        Err(Stop::DeadLetters {
+            count: retried.left,
+            index,
+            key: first.key.to_string(),
+            reason: format!("{}: {}", first.kind, first.reason),
+        })
+    })
+}
+
+fn told_of(retried: Retried) -> String {
+    let Retried { tried, left } = retried;
+    let taken = tried - left;
+    format!("dead letters tried again: {tried}; gone: {taken}, left: {left}\n")
+}
+
+fn as_text(letter: &DeadLetter) -> String {
+    let what = match letter.action {
+        RefusedAction::Index => "write",
+        RefusedAction::Delete => "delete",
+    };
+    let mut reason: String = letter.reason.chars().take(REASON_SHOWN).collect();
+    if reason.len() < letter.reason.len() {
+        reason.push('…');
+    }
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "  {:?}  {what}, {:.0}, run {}\n    {}: {reason}",
+        letter.key.as_str(),
+        letter.at,
+        letter.run,
+        letter.kind
+    );
+    text
+}
+
+fn keys(keys: &[String]) -> Vec<Key> {
+    keys.iter().map(|key| Key::new(key)).collect()
+}
+
+fn unread(error: &impl std::fmt::Display) -> Stop {
+    Stop::Elasticsearch(format!("dead letters cannot be read: {error}"))
+}
+
+/// To standard output; when that is closed there is nobody to tell.
+fn tell(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_told_with_its_reason_shortened() {
+        let mut letter = DeadLetter {
+            key: Key::new("org 7"),
+            version: crate::change::Version(7),
+            action: RefusedAction::Index,
+            kind: "document_parsing_exception".to_owned(),
+            reason: "because".to_owned(),
+            document: None,
+            run: 3,
+            at: "2026-11-24T23:33:00.25Z".parse().unwrap(),
+        };
+        assert_eq!(
+            as_text(&letter),
+            "  \"org 7\"  write, 2026-11-24T23:33:00Z, run 3\n    document_parsing_exception: because\n"
+        );
+        letter.reason = "ü".repeat(REASON_SHOWN + 1);
+        assert!(as_text(&letter).ends_with("ü…\n"));
+    }
+
+    #[test]
+    fn what_is_left_is_told() {
+        let told = told_of(Retried { tried: 3, left: 1 });
+        assert_eq!(told, "dead letters tried again: 3; gone: 2, left: 1\n");
+    }
+}
