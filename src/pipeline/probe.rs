@@ -19,6 +19,10 @@ use crate::{
 /// Between two looks at the slot.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Percents of the WAL that may be kept above which it warns, and down to which it has warned.
+const WARN_ABOVE: u64 = 50;
+const WARN_AGAIN_BELOW: u64 = 40;
+
 /// Between two documents that are sought.
 const SEEK_EVERY: Duration = Duration::from_secs(10);
 /// Between two searches for one, at first; then a twentieth of the time that it has taken.
@@ -110,24 +114,77 @@ async fn acknowledged(shared: &Shared) -> Infallible {
     std::future::pending().await
 }
 
-/// Looks at the slot and at the WAL's end now and then. What cannot be asked is no failure here:
-/// whoever needs the answer meets the same trouble.
+/// Looks at the slot and at the WAL's end now and then, and warns when the slot comes near its loss. What
+/// cannot be asked is no failure here: whoever needs the answer meets the same trouble.
 pub(super) async fn slot(job: &Job, session: &Session) -> Infallible {
+    let name = &job.names.slot;
+    let mut warned = false;
     loop {
-        if let Err(error) = look(&job.meter, session, &job.names.slot).await {
-            tracing::debug!(%error, "looking at the slot");
+        match look(&job.meter, session, name).await {
+            Ok(slot) => warned = slot.is_some_and(|slot| warn(name, &slot, warned)),
+            Err(error) => tracing::debug!(%error, "looking at the slot"),
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-async fn look(meter: &Meter, session: &Session, name: &str) -> Result<(), Error> {
+/// Warns once when more than half of the limit is kept for the slot, and again only after it was
+/// well below; gives whether it has warned.
+fn warn(name: &str, slot: &SlotState, warned: bool) -> bool {
+    let Some(kept) = kept_percent(slot) else {
+        return false;
+    };
+    if kept > WARN_ABOVE && !warned {
+        tracing::warn!(
+            slot = name,
+            retained_bytes = slot.retained_bytes,
+            safe_bytes = slot.safe_bytes,
+            wal_status = slot.wal_status,
+            "PostgreSQL keeps more than half of the WAL that it may for the slot (max_slot_wal_keep_size): at the limit the slot is lost"
+        );
+    }
+    kept > WARN_ABOVE || (warned && kept > WARN_AGAIN_BELOW)
+}
+
+/// How much of the WAL that PostgreSQL may keep for the slot is kept, in percent; none without a limit.
+fn kept_percent(slot: &SlotState) -> Option<u64> {
+    let retained = slot.retained_bytes?;
+    let safe = slot.safe_bytes?.max(0).unsigned_abs();
+    // So little WAL that a hundredth of it is 0 is no danger.
+    let hundredth = retained.saturating_add(safe) / 100;
+    Some(retained.checked_div(hundredth).unwrap_or(0))
+}
+
+async fn look(meter: &Meter, session: &Session, name: &str) -> Result<Option<SlotState>, Error> {
     let (wal_end, found) = slot::retention(&session.client, name).await?;
     let slot = found.map(|found| SlotState {
         wal_status: found.wal_status,
         retained_bytes: found.retained_bytes,
         safe_bytes: found.safe_bytes,
     });
-    meter.postgres_seen(wal_end.0, slot);
-    Ok(())
+    meter.postgres_seen(wal_end.0, slot.clone());
+    Ok(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_warns_once_when_half_of_the_limit_is_kept_and_again_after_it_was_well_below() {
+        let at = |retained, safe| SlotState {
+            wal_status: None,
+            retained_bytes: Some(retained),
+            safe_bytes: safe,
+        };
+        let warned = |slot, warned| warn("s", &slot, warned);
+        assert!(!warned(at(50, Some(50)), false));
+        assert!(warned(at(51, Some(49)), false));
+        assert!(warned(at(110, Some(-10)), false), "past the limit");
+        // Between the two marks it stays as it was.
+        assert!(warned(at(45, Some(55)), true));
+        assert!(!warned(at(45, Some(55)), false));
+        assert!(!warned(at(40, Some(60)), true));
+        assert!(!warned(at(1 << 40, None), false), "no limit");
+    }
 }

@@ -120,16 +120,19 @@ fn a_slot_whose_wal_was_removed_is_a_stop_and_a_new_index_is_the_way_out() {
         workload.fill(world).await;
         let mut program = run(world).start();
         world.caught_up(&mut program).await;
-        world.alter_system("max_slot_wal_keep_size", "16MB").await;
+        world.alter_system("max_slot_wal_keep_size", "64MB").await;
         servers.pause(Server::Elasticsearch).await;
+        for _ in 0..3 {
+            write_wal(world).await;
+        }
+        program
+            .until_log("it warns", |log| log.contains("keeps more than half"))
+            .await;
         let slot = world.slot();
         let status =
             format!("SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{slot}'");
         wait_until("the slot's WAL is removed", async || {
-            world
-                .execute("UPDATE integrated_records SET name = name || '.'")
-                .await;
-            world.execute("SELECT pg_switch_wal()").await;
+            write_wal(world).await;
             world.execute("CHECKPOINT").await;
             (world.ask::<String>(&status).await.as_deref() == Some("lost")).then_some(())
         })
@@ -140,6 +143,14 @@ fn a_slot_whose_wal_was_removed_is_a_stop_and_a_new_index_is_the_way_out() {
         outcome.failed_naming(&[&slot, "max_slot_wal_keep_size", "drop-slot"]);
         rebuild(world).await;
     });
+}
+
+/// Changes that the slot has yet to stream, and the rest of a segment of 16 MB.
+async fn write_wal(world: &World) {
+    world
+        .execute("UPDATE integrated_records SET name = name || '.'")
+        .await;
+    world.execute("SELECT pg_switch_wal()").await;
 }
 
 /// The process that streams from the world's slot.
