@@ -65,7 +65,7 @@ fn help_goes_to_standard_output_and_has_settings_variables_and_examples() {
     ] {
         assert!(help.contains(part), "{part} in\n{help}");
     }
-    for command in ["run", "status", "drop-slot", "completions"] {
+    for command in ["run", "status", "drop-slot", "completions", "manual"] {
         let output = sync_es(&[command, "--help"], &[]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(stdout(&output).contains("Usage: sync-es"), "{command}");
@@ -92,6 +92,23 @@ fn completions_are_printed_for_each_shell_whatever_the_settings_are() {
         assert_eq!(output.status.code(), Some(0), "{shell}");
         assert!(stdout(&output).contains("sync-es"), "{shell}");
     }
+}
+
+#[test]
+fn there_is_a_manual_page_of_the_program_and_of_each_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let output = sync_es(&["manual", path], &[("ES_MAX_RETRIES", "x")]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for (page, part) in [
+        ("sync-es.1", "EMBEDDING_DIMENSIONS"),
+        ("sync-es-verify.1", "repair"),
+        ("sync-es-dead-letters-retry.1", "rows as they are now"),
+    ] {
+        let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
+        assert!(text.contains(part), "{page}");
+    }
+    assert!(refusal(&["manual", "/nowhere"], &[]).contains("/nowhere"));
 }
 
 #[test]

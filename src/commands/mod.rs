@@ -6,11 +6,12 @@ mod check;
 mod completions;
 mod dead_letters;
 mod drop_slot;
+mod manual;
 mod run;
 mod status;
 mod verify;
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -71,6 +72,14 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Write the manual pages, for man
+    #[command(
+        help_template = "{about}\n\n{usage-heading} sync-es manual <DIRECTORY>\n\n{positionals}"
+    )]
+    Manual {
+        /// A directory that is there, such as /usr/local/share/man/man1
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +137,7 @@ const USAGE: u8 = 2;
 pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
     match read(argv, environment) {
         Ok(Task::Completions(shell)) => completions::print(shell, &mut CommandLine::command()),
+        Ok(Task::Manual(directory)) => manual::write(CommandLine::command(), &directory),
         Ok(Task::Run(settings, snapshot_only)) => with_runtime(&settings, async |settings| {
             Box::pin(run::run(settings, snapshot_only)).await
         }),
@@ -168,13 +178,17 @@ enum Task {
     DeadLetters(Box<Settings>, dead_letters::What),
     DropSlot(Box<Settings>),
     Completions(Shell),
+    Manual(PathBuf),
 }
 
 fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     let mut command = CommandLine::command();
     let flags = settings::flags(&command, argv)?;
-    if let Some(Command::Completions { shell }) = parsed(&flags)?.command {
-        return Ok(Task::Completions(shell));
+    // These need no settings.
+    match parsed(&flags)?.command {
+        Some(Command::Completions { shell }) => return Ok(Task::Completions(shell)),
+        Some(Command::Manual { directory }) => return Ok(Task::Manual(directory)),
+        _ => {}
     }
     let (matches, layers) = settings::layered(&command, argv, &flags, environment)?;
     let line = parsed(&matches)?;
@@ -206,6 +220,7 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
         }
         Some(Command::Run(run)) => Task::Run(settings, run.snapshot_only || line.run.snapshot_only),
         Some(Command::Completions { shell }) => Task::Completions(shell),
+        Some(Command::Manual { directory }) => Task::Manual(directory),
         None => Task::Run(settings, line.run.snapshot_only),
     })
 }
