@@ -13,6 +13,7 @@ mod job;
 mod keeper;
 mod letters;
 mod mapping;
+mod mending;
 mod overview;
 mod phases;
 mod plan;

@@ -12,21 +12,19 @@ use std::sync::Arc;
 use super::{Attempt, LANES, snapshot_version};
 use crate::{
     change::{Action, Key, Operation, Row, Version},
-    delivery::{Acknowledger, Books, Budget, Delivery, Ticket, Write, Writer, wire_bytes},
+    delivery::{Books, Writer},
     elasticsearch::Phase,
     observe::{self, progress::Progress},
     pipeline::{
         Failure, Shutdown,
         comparison::Comparison,
-        drain::{Ended, drain},
+        drain::Ended,
+        mending::Mending,
         record::Record,
         refill::{BYTES_TOGETHER, Together},
     },
     postgres::pages::{Pages, Range},
 };
-
-/// Wire bytes of operations in flight, at most.
-const BYTES_MAX: u32 = 8 << 20;
 
 impl Attempt<'_> {
     /// What the lost slot would have streamed is found by comparison; it begins with a new slot, unless
@@ -105,52 +103,35 @@ struct Mended {
     books: Books,
 }
 
-/// The way of the operations.
-struct Way {
-    delivery: Delivery,
-    acknowledger: Arc<Acknowledger<()>>,
-    ticket: Ticket,
-    budget: Budget,
-}
-
 impl Heal<'_> {
     /// Compares all, and mends what differs.
     ///
     /// # Errors
     /// One of the ends cannot be asked, or delivery has stopped.
     async fn carry_out(&self, shutdown: &Shutdown) -> Result<(Ended, Mended), Failure> {
-        let acknowledger = Acknowledger::<()>::new();
-        let (delivery, mut lanes) = Delivery::start(self.writer, &acknowledger, LANES);
-        let way = Way {
-            ticket: acknowledger.begin(),
-            delivery,
-            acknowledger,
-            budget: Budget::new(BYTES_MAX),
-        };
+        let layout = self.comparison.look.layout.clone();
+        let mending = Mending::start(self.writer, LANES, layout);
         let mut mended = Mended::default();
-        let compared = self.compare(&way, shutdown, &mut mended).await;
-        way.acknowledger.seal(way.ticket, ());
-        drain(&way.delivery, &mut lanes, compared.is_ok()).await?;
-        let reached = *way.acknowledger.reached().borrow();
-        mended.books = reached.map(|reached| reached.books).unwrap_or_default();
+        let compared = self.compare(&mending, shutdown, &mut mended).await;
+        mended.books = mending.end(compared.is_ok()).await?;
         Ok((compared?, mended))
     }
 
     async fn compare(
         &self,
-        way: &Way,
+        mending: &Mending,
         shutdown: &Shutdown,
         mended: &mut Mended,
     ) -> Result<Ended, Failure> {
-        if self.rows(way, shutdown, mended).await? == Ended::Interrupted {
+        if self.rows(mending, shutdown, mended).await? == Ended::Interrupted {
             return Ok(Ended::Interrupted);
         }
-        self.documents(way, shutdown, mended).await
+        self.documents(mending, shutdown, mended).await
     }
 
     async fn rows(
         &self,
-        way: &Way,
+        mending: &Mending,
         shutdown: &Shutdown,
         mended: &mut Mended,
     ) -> Result<Ended, Failure> {
@@ -172,7 +153,7 @@ impl Heal<'_> {
             let compared = page.len() as u64;
             let writes = self.writes(page, &suspects?)?;
             mended.written += writes.len() as u64;
-            self.submit(way, writes).await?;
+            mending.submit(writes).await?;
             progress.advance(compared);
             page = next?;
         }
@@ -194,7 +175,7 @@ impl Heal<'_> {
 
     async fn documents(
         &self,
-        way: &Way,
+        mending: &Mending,
         shutdown: &Shutdown,
         mended: &mut Mended,
     ) -> Result<Ended, Failure> {
@@ -210,7 +191,7 @@ impl Heal<'_> {
             let deletes = gone
                 .into_iter()
                 .map(|key| self.operation(key, Action::Delete));
-            self.submit(way, deletes.collect()).await?;
+            mending.submit(deletes.collect()).await?;
         }
         Ok(Ended::Complete)
     }
@@ -221,21 +202,5 @@ impl Heal<'_> {
             version: self.version,
             action,
         }
-    }
-
-    async fn submit(&self, way: &Way, operations: Vec<Operation>) -> Result<(), Failure> {
-        if operations.is_empty() {
-            return Ok(());
-        }
-        let bytes = operations.iter().map(wire_bytes).sum();
-        let share = way.budget.admit(operations.len(), bytes).await;
-        way.acknowledger.add(way.ticket, operations.len() as u64);
-        let writes = operations.into_iter().map(|operation| Write {
-            operation,
-            layout: self.comparison.look.layout.clone(),
-            ticket: way.ticket,
-            share: share.clone(),
-        });
-        Ok(way.delivery.submit(writes.collect()).await?)
     }
 }

@@ -11,11 +11,11 @@ use std::{collections::HashSet, sync::Arc};
 use super::{Subject, Verification, settle::Decided};
 use crate::{
     change::{Action, Key, Operation, Version, Windows},
-    delivery::{Acknowledger, Budget, Delivery, Ticket, Write, Writer, wire_bytes},
+    delivery::Writer,
     pipeline::{
         Failure,
         comparison::{Comparison, Seen},
-        drain::drain,
+        mending::Mending,
         prepare,
         refill::Together,
     },
@@ -24,8 +24,6 @@ use crate::{
 
 /// Requests in flight.
 const LANES: usize = 2;
-/// Wire bytes of rows in flight.
-const BYTES_MAX: u32 = 8 << 20;
 
 impl Verification<'_> {
     /// Writes the documents that differ as their rows make them, deletes those without a row, and decides
@@ -69,13 +67,9 @@ impl Subject<'_> {
         .await?;
         let version = Version::of_snapshot(point);
         let writer = self.writer(version).await?;
-        let acknowledger = Acknowledger::<()>::new();
-        let (delivery, mut lanes) = Delivery::start(&writer, &acknowledger, LANES);
-        let ticket = acknowledger.begin();
-        let way = (&delivery, &acknowledger, ticket);
-        let submitted = submit(comparison, seen, version, way).await;
-        acknowledger.seal(ticket, ());
-        drain(&delivery, &mut lanes, true).await?;
+        let mending = Mending::start(&writer, LANES, comparison.look.layout.clone());
+        let submitted = submit(comparison, seen, version, &mending).await;
+        mending.end(true).await?;
         submitted
     }
 
@@ -96,27 +90,17 @@ async fn submit(
     comparison: &Comparison<'_>,
     seen: &[Seen],
     version: Version,
-    (delivery, acknowledger, ticket): (&Delivery, &Arc<Acknowledger<()>>, Ticket),
+    mending: &Mending,
 ) -> Result<(), Failure> {
-    let budget = Budget::new(BYTES_MAX);
     let mut together = Together::default();
     let mut rest = seen;
     while !rest.is_empty() {
         let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-        let Some(operations) = operations(comparison, part, version, &mut together).await? else {
-            continue;
-        };
-        rest = behind;
-        let bytes = operations.iter().map(wire_bytes).sum();
-        let share = budget.admit(operations.len(), bytes).await;
-        acknowledger.add(ticket, operations.len() as u64);
-        let writes = operations.into_iter().map(|operation| Write {
-            operation,
-            layout: comparison.look.layout.clone(),
-            ticket,
-            share: share.clone(),
-        });
-        delivery.submit(writes.collect()).await?;
+        let operations = operations(comparison, part, version, &mut together).await?;
+        if let Some(operations) = operations {
+            rest = behind;
+            mending.submit(operations).await?;
+        }
     }
     Ok(())
 }
