@@ -53,6 +53,10 @@ impl Load {
     /// Ends the load and the program: everything is in, nothing was confirmed too early, nothing was
     /// refused.
     async fn end(self, world: &World, mut program: SyncEs) {
+        // After a transaction of many rows the writers pause: without these changes the stream might have
+        // had none.
+        self.monitor.knows_the_slot().await;
+        self.goes_on(&mut program, 20).await;
         self.writers.stop().await;
         world.caught_up(&mut program).await;
         assert_equal(world, &Truth::organizations()).await;
