@@ -4,14 +4,14 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     process::ExitCode,
 };
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
 
-use super::run::job;
+use super::{print, run::job};
 use crate::{
     pipeline::{self, End, Finding, Findings, Verdict},
     settings::Settings,
@@ -44,8 +44,7 @@ pub(super) async fn check(settings: &Settings, snapshot_only: bool, form: Form) 
             )
         }
     };
-    // When standard output is closed, the exit code says enough.
-    let _ = io::stdout().write_all(printed.as_bytes());
+    print(&printed);
     ExitCode::from(code)
 }
 

@@ -1,10 +1,10 @@
 //! `sync-es dead-letters`: documents that Elasticsearch refused.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::run::job;
+use super::{exit_code, print, run::job};
 use crate::{
     change::Key,
     elasticsearch::{DeadLetter, RefusedAction},
@@ -56,13 +56,7 @@ pub(super) async fn dead_letters(settings: &Settings, what: &What) -> ExitCode {
         Ok(job) => carry_out(&job, what).await,
         Err(stop) => Err(stop),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => {
-            tracing::error!(exit_code = stop.exit_code(), "{stop}");
-            ExitCode::from(stop.exit_code())
-        }
-    }
+    exit_code(ended)
 }
 
 async fn carry_out(job: &Job, what: &What) -> Result<(), Stop> {
@@ -70,16 +64,13 @@ async fn carry_out(job: &Job, what: &What) -> Result<(), Stop> {
         What::List { show, json } => list(job, *show, *json).await,
         What::Retry { key } => {
             let keys = keys(key);
-            let only = (!keys.is_empty()).then_some(keys.as_slice());
-            let retried = Box::pin(pipeline::retry_dead_letters(job, only)).await?;
-            tell(&told_of(retried));
+            let retried = Box::pin(pipeline::retry_dead_letters(job, keys.as_deref())).await?;
+            print(&told_of(retried));
             left(job, retried).await
         }
         What::Purge(Purge { key, all: _ }) => {
-            let keys = keys(key);
-            let only = (!keys.is_empty()).then_some(keys.as_slice());
-            let purged = pipeline::purge_dead_letters(job, only).await?;
-            tell(&format!("dead letters dropped: {purged}\n"));
+            let purged = pipeline::purge_dead_letters(job, keys(key).as_deref()).await?;
+            print(&format!("dead letters dropped: {purged}\n"));
             Ok(())
         }
     }
@@ -93,17 +84,17 @@ async fn list(job: &Job, show: usize, json: bool) -> Result<(), Stop> {
             count += 1;
             if json {
                 let line = serde_json::to_string(&letter);
-                tell(&format!("{}\n", line.unwrap_or_default()));
+                print(&format!("{}\n", line.unwrap_or_default()));
             } else if count <= show {
                 shown.push_str(&as_text(&letter));
             }
         }
     }
     if !json {
-        tell(&format!("dead letters in {index}: {count}\n{shown}"));
+        print(&format!("dead letters in {index}: {count}\n{shown}"));
         if count > show {
             let more = count - show;
-            tell(&format!(
+            print(&format!(
                 "  and {more} more (--show N shows more of them, --json all)\n"
             ));
         }
@@ -113,10 +104,10 @@ async fn list(job: &Job, show: usize, json: bool) -> Result<(), Stop> {
 
 /// Whether letters are left, as the stop that a run ends with then.
 async fn left(job: &Job, retried: Retried) -> Result<(), Stop> {
-    let (mut pages, index) = pipeline::dead_letters(job).await?;
     if retried.left == 0 {
         return Ok(());
     }
+    let (mut pages, index) = pipeline::dead_letters(job).await?;
     let first = pages.next().await.map_err(|error| unread(&error))?;
     let first = first.and_then(|page| page.into_iter().next());
     first.map_or(Ok(()), |first| {
@@ -156,17 +147,14 @@ fn as_text(letter: &DeadLetter) -> String {
     text
 }
 
-fn keys(keys: &[String]) -> Vec<Key> {
-    keys.iter().map(|key| Key::new(key)).collect()
+/// The keys that were named; all if none was.
+fn keys(named: &[String]) -> Option<Vec<Key>> {
+    let keys = named.iter().map(|key| Key::new(key)).collect();
+    (!named.is_empty()).then_some(keys)
 }
 
 fn unread(error: &impl std::fmt::Display) -> Stop {
     Stop::Elasticsearch(format!("dead letters cannot be read: {error}"))
-}
-
-/// To standard output; when that is closed there is nobody to tell.
-fn tell(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::exit_code;
 use crate::{
     postgres::{self, slot},
     settings::Postgres,
@@ -13,15 +14,14 @@ use crate::{
 /// name this command as a remedy, whatever state the slot is in.
 pub(super) async fn drop_slot(settings: &Settings) -> ExitCode {
     let slot = &settings.postgres.slot;
-    match dropped(&settings.postgres).await {
-        Ok(true) => tracing::info!(slot, "slot dropped"),
-        Ok(false) => tracing::info!(slot, "there is no such slot"),
-        Err(stop) => {
-            tracing::error!(exit_code = stop.exit_code(), "{stop}");
-            return ExitCode::from(stop.exit_code());
+    let ended = dropped(&settings.postgres).await;
+    exit_code(ended.map(|was_there| {
+        if was_there {
+            tracing::info!(slot, "slot dropped");
+        } else {
+            tracing::info!(slot, "there is no such slot");
         }
-    }
-    ExitCode::SUCCESS
+    }))
 }
 
 async fn dropped(settings: &Postgres) -> Result<bool, Stop> {

@@ -19,6 +19,7 @@ use clap_complete::Shell;
 use crate::{
     observe,
     settings::{self, Arguments, Environment, Refusal, Settings},
+    stop::Stop,
 };
 
 /// Keep an Elasticsearch index equal to a PostgreSQL table
@@ -238,6 +239,20 @@ fn with_runtime(settings: &Settings, command: impl AsyncFnOnce(&Settings) -> Exi
             ExitCode::FAILURE
         }
     }
+}
+
+/// The exit code of a command's end; a stop is told first.
+fn exit_code(ended: Result<(), Stop>) -> ExitCode {
+    let Err(stop) = ended else {
+        return ExitCode::SUCCESS;
+    };
+    tracing::error!(exit_code = stop.exit_code(), "{stop}");
+    ExitCode::from(stop.exit_code())
+}
+
+/// To standard output; when that is closed nobody wants it, and the exit code says enough.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// To standard error; when that is closed there is nobody to tell.

@@ -8,6 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::exit_code;
 use crate::{
     delivery::{OnRefusal, Retry},
     document::Shape,
@@ -30,20 +31,10 @@ pub(super) async fn run(settings: &Settings, snapshot_only: bool) -> ExitCode {
             "signals cannot be caught: {error}"
         ))),
     };
-    match ended {
-        Ok(Outcome::Complete) => {
-            tracing::info!("done: the index equals the table as it was read");
-            ExitCode::SUCCESS
-        }
-        Ok(Outcome::Interrupted) => {
-            tracing::info!("ended as asked; the next start goes on from here");
-            ExitCode::SUCCESS
-        }
-        Err(stop) => {
-            tracing::error!(exit_code = stop.exit_code(), "{stop}");
-            ExitCode::from(stop.exit_code())
-        }
-    }
+    exit_code(ended.map(|outcome| match outcome {
+        Outcome::Complete => tracing::info!("done: the index equals the table as it was read"),
+        Outcome::Interrupted => tracing::info!("ended as asked; the next start goes on from here"),
+    }))
 }
 
 /// Does the work, and answers at the admin address meanwhile.

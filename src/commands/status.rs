@@ -1,12 +1,12 @@
 //! `sync-es status`: how it stands, from both ends, and from the service itself if it answers.
 
-use std::{fmt, io::Write, process::ExitCode};
+use std::{fmt, process::ExitCode};
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use super::run;
+use super::{exit_code, print, run};
 use crate::{
     observe::{self, Status},
     pipeline::{Overview, RunView, SlotView},
@@ -34,10 +34,7 @@ struct Report {
 pub(super) async fn status(settings: &Settings, json: bool) -> ExitCode {
     let client = match run::client(settings) {
         Ok(client) => client,
-        Err(stop) => {
-            tracing::error!(exit_code = stop.exit_code(), "{stop}");
-            return ExitCode::from(stop.exit_code());
-        }
+        Err(stop) => return exit_code(Err(stop)),
     };
     let names = run::names(settings);
     let ((overview, troubles), service) = tokio::join!(
@@ -62,8 +59,7 @@ pub(super) async fn status(settings: &Settings, json: bool) -> ExitCode {
     } else {
         Ok(report.to_string())
     };
-    // When standard output is closed, nobody wants it.
-    let _ = std::io::stdout().write_all(text.unwrap_or_default().as_bytes());
+    print(&text.unwrap_or_default());
     ExitCode::from(troubles.first().map_or(0, Stop::exit_code))
 }
 

@@ -1,11 +1,11 @@
 //! `sync-es verify`: is every document its row's?
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::run::job;
+use super::{exit_code, print, run::job};
 use crate::{
     change::Key,
     pipeline::{self, Difference, Keys, Report, Verify},
@@ -66,17 +66,10 @@ pub(super) async fn verify(settings: &Settings, arguments: &Arguments) -> ExitCo
         } else {
             as_text(&report)
         };
-        // When standard output is closed there is nobody to tell; the exit code still says it.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        print(&text);
         outcome(&report)
     });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => {
-            tracing::error!(exit_code = stop.exit_code(), "{stop}");
-            ExitCode::from(stop.exit_code())
-        }
-    }
+    exit_code(ended)
 }
 
 fn outcome(report: &Report) -> Result<(), Stop> {

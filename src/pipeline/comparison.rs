@@ -64,26 +64,44 @@ impl Comparison<'_> {
         Ok(suspects.collect())
     }
 
-    /// These keys as they are now: first the documents, then the rows. `None` when the rows are larger
-    /// than was foreseen: then fewer are to be asked for.
-    pub(super) async fn pairs(
-        &self,
-        keys: &[Key],
-        together: &mut Together,
-    ) -> Result<Option<HashMap<Key, Pair>>, Failure> {
-        let documents = self.documents_of(keys.iter()).await?;
-        let Some(rows) = self.rows_of(keys, together).await? else {
-            return Ok(None);
-        };
-        let pair = |key: &Key| {
-            let pair = self.pair(key, rows.get(key), documents.get(key));
-            (key.clone(), pair)
-        };
-        Ok(Some(keys.iter().map(pair).collect()))
+    /// These keys as they are now: of each first the document, then the row.
+    pub(super) async fn pairs(&self, keys: &[Key]) -> Result<HashMap<Key, Pair>, Failure> {
+        let mut pairs = HashMap::with_capacity(keys.len());
+        let (mut rest, mut together) = (keys, Together::default());
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(together.rows().min(rest.len()));
+            let documents = self.documents_of(part.iter()).await?;
+            if let Some(rows) = self.rows_of(part, &mut together).await? {
+                rest = behind;
+                pairs.extend(part.iter().map(|key| {
+                    let pair = self.pair(key, rows.get(key), documents.get(key));
+                    (key.clone(), pair)
+                }));
+            }
+        }
+        Ok(pairs)
     }
 
-    /// The rows with these keys; `None` as for [`Self::pairs`].
-    pub(super) async fn rows_of(
+    /// The rows with the first keys of `rest`, as many as go together, which it then lacks; and these
+    /// keys. `None` when there are no more.
+    pub(super) async fn next_rows<'k>(
+        &self,
+        rest: &mut &'k [Key],
+        together: &mut Together,
+    ) -> Result<Option<(&'k [Key], HashMap<Key, Row>)>, Failure> {
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(together.rows().min(rest.len()));
+            if let Some(rows) = self.rows_of(part, together).await? {
+                *rest = behind;
+                return Ok(Some((part, rows)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The rows with these keys. `None` when they are larger than was foreseen: then fewer are to be asked
+    /// for.
+    async fn rows_of(
         &self,
         keys: &[Key],
         together: &mut Together,

@@ -64,12 +64,7 @@ async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
     let comparison = subject.comparison().await;
     let (mut seen, mut together) = (Vec::new(), Together::default());
     let mut rest = keys.as_slice();
-    while !rest.is_empty() {
-        let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-        let Some(rows) = comparison.rows_of(part, &mut together).await? else {
-            continue;
-        };
-        rest = behind;
+    while let Some((part, rows)) = comparison.next_rows(&mut rest, &mut together).await? {
         seen.extend(part.iter().map(|key| Seen {
             key: key.clone(),
             row: comparison.state(rows.get(key)),

@@ -260,18 +260,11 @@ impl Verification<'_> {
         keys.extend(ids);
         keys.sort_unstable();
         keys.dedup();
-        let mut together = Together::default();
-        let mut rest = keys.as_slice();
-        while !rest.is_empty() {
-            let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-            if let Some(pairs) = self.comparison.pairs(part, &mut together).await? {
-                rest = behind;
-                let differ = pairs
-                    .into_iter()
-                    .filter(|(_, pair)| pair.difference.is_some());
-                self.suspects.extend(differ.map(|(key, _)| key));
-            }
-        }
+        let pairs = self.comparison.pairs(&keys).await?;
+        let differ = pairs
+            .into_iter()
+            .filter(|(_, pair)| pair.difference.is_some());
+        self.suspects.extend(differ.map(|(key, _)| key));
         Ok(())
     }
 }

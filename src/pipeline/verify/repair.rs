@@ -86,43 +86,29 @@ impl Subject<'_> {
     }
 }
 
+/// Hands over what makes these documents their rows', of those rows that are as they were seen.
 async fn submit(
     comparison: &Comparison<'_>,
     seen: &[Seen],
     version: Version,
     mending: &Mending,
 ) -> Result<(), Failure> {
-    let mut together = Together::default();
-    let mut rest = seen;
-    while !rest.is_empty() {
-        let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-        let operations = operations(comparison, part, version, &mut together).await?;
-        if let Some(operations) = operations {
-            rest = behind;
-            mending.submit(operations).await?;
-        }
+    let keys: Vec<Key> = seen.iter().map(|seen| seen.key.clone()).collect();
+    let (mut rest, mut together) = (keys.as_slice(), Together::default());
+    let mut seen = seen;
+    while let Some((part, mut rows)) = comparison.next_rows(&mut rest, &mut together).await? {
+        let (these, behind) = seen.split_at(part.len());
+        seen = behind;
+        let operation = |seen: &Seen| {
+            let row = rows.remove(&seen.key);
+            (comparison.state(row.as_ref()) == seen.row).then(|| Operation {
+                key: seen.key.clone(),
+                version,
+                action: row.map_or(Action::Delete, Action::Index),
+            })
+        };
+        let operations = these.iter().filter_map(operation).collect();
+        mending.submit(operations).await?;
     }
     Ok(())
-}
-
-/// What makes these documents their rows', of those rows that are as they were seen.
-async fn operations(
-    comparison: &Comparison<'_>,
-    seen: &[Seen],
-    version: Version,
-    together: &mut Together,
-) -> Result<Option<Vec<Operation>>, Failure> {
-    let keys: Vec<Key> = seen.iter().map(|seen| seen.key.clone()).collect();
-    let Some(mut rows) = comparison.rows_of(&keys, together).await? else {
-        return Ok(None);
-    };
-    let operation = |seen: &Seen| {
-        let row = rows.remove(&seen.key);
-        (comparison.state(row.as_ref()) == seen.row).then(|| Operation {
-            key: seen.key.clone(),
-            version,
-            action: row.map_or(Action::Delete, Action::Index),
-        })
-    };
-    Ok(Some(seen.iter().filter_map(operation).collect()))
 }

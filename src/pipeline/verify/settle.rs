@@ -17,7 +17,6 @@ use crate::{
     pipeline::{
         Failure,
         comparison::{Pair, Seen},
-        refill::Together,
     },
     postgres::catalog,
 };
@@ -60,7 +59,6 @@ impl Verification<'_> {
     /// Which of the suspects do differ.
     pub(super) async fn decide(&self, mut suspects: Vec<Key>) -> Result<Decided, Failure> {
         let mut decided = Decided::default();
-        let mut together = Together::default();
         // The row's state and the document's version, as they were the time before.
         let mut before = HashMap::new();
         for _ in 0..ROUNDS {
@@ -72,23 +70,15 @@ impl Verification<'_> {
                 break;
             }
             let mut again = Vec::new();
-            let mut rest = suspects.as_slice();
-            while !rest.is_empty() {
-                let (part, behind) = rest.split_at(together.rows().min(rest.len()));
-                let Some(pairs) = self.comparison.pairs(part, &mut together).await? else {
+            for (key, Pair { row, difference }) in self.comparison.pairs(&suspects).await? {
+                let Some(difference) = difference else {
                     continue;
                 };
-                rest = behind;
-                for (key, Pair { row, difference }) in pairs {
-                    let Some(difference) = difference else {
-                        continue;
-                    };
-                    let sight = (row, difference.version);
-                    if before.insert(key.clone(), sight) == Some(sight) {
-                        decided.differ.push((Seen { key, row }, difference));
-                    } else {
-                        again.push(key);
-                    }
+                let sight = (row, difference.version);
+                if before.insert(key.clone(), sight) == Some(sight) {
+                    decided.differ.push((Seen { key, row }, difference));
+                } else {
+                    again.push(key);
                 }
             }
             suspects = again;
