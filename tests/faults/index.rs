@@ -155,12 +155,15 @@ fn a_disk_at_its_flood_stage_is_waited_for() {
 #[test]
 fn an_open_circuit_breaker_is_waited_for() {
     in_world_with_servers(8, async |world, _| {
-        let limit = "network.breaker.inflight_requests.limit";
+        let limit = async |value| {
+            let setting = "network.breaker.inflight_requests.limit".to_owned();
+            world.set_cluster([(setting, value)]).await;
+        };
         trouble_passes(
             world,
             "circuit_breaking_exception",
-            async || world.set_cluster(limit, json!("2kb")).await,
-            async || world.set_cluster(limit, Value::Null).await,
+            async || limit(json!("2kb")).await,
+            async || limit(Value::Null).await,
         )
         .await;
     });

@@ -405,14 +405,16 @@ fn an_index_or_a_template_in_the_way_is_told() {
 #[test]
 fn a_disk_above_a_watermark_is_warned_of() {
     in_world(async |world| {
-        // Above this one alone no replica is made: nothing else that runs here has one.
-        for (setting, value) in [
+        // Above this one alone no replica is made: nothing else that runs here has one. The others
+        // are out of reach, however full the disk is.
+        let settings = [
             ("watermark.low", json!("0.1%")),
+            ("watermark.high", json!("99.8%")),
+            ("watermark.flood_stage", json!("99.9%")),
             ("threshold_enabled", json!(true)),
-        ] {
-            let setting = format!("cluster.routing.allocation.disk.{setting}");
-            world.set_cluster(&setting, value).await;
-        }
+        ];
+        let disk = |(name, value)| (format!("cluster.routing.allocation.disk.{name}"), value);
+        world.set_cluster(settings.map(disk)).await;
         let checked = Checked::of(&check(world)).await;
         let found = checked.told("disk", "warning")["found"].to_string();
         assert!(found.contains("above the low watermark (0.1%)"), "{found}");

@@ -209,10 +209,14 @@ impl World {
         self.execute("SELECT pg_reload_conf()").await;
     }
 
-    /// Changes a setting of the Elasticsearch cluster, or takes it back, until the test ends.
-    pub(crate) async fn set_cluster(&self, setting: &str, value: Value) {
-        self.note(|settings| settings.cluster.insert(setting.to_owned()));
-        let body = json!({ "persistent": { setting: value } });
+    /// Changes settings of the Elasticsearch cluster in one step, or takes them back, until the test
+    /// ends.
+    pub(crate) async fn set_cluster(&self, settings: impl IntoIterator<Item = (String, Value)>) {
+        let settings: serde_json::Map<String, Value> = settings.into_iter().collect();
+        for setting in settings.keys() {
+            self.note(|changed| changed.cluster.insert(setting.clone()));
+        }
+        let body = json!({ "persistent": settings });
         self.search
             .must(Method::Put, "/_cluster/settings", Some(body))
             .await;
@@ -370,8 +374,10 @@ impl World {
 
     async fn remove(self) {
         let settings = std::mem::take(&mut *self.settings.lock().unwrap());
-        for setting in settings.cluster {
-            self.set_cluster(&setting, Value::Null).await;
+        if !settings.cluster.is_empty() {
+            let back = settings.cluster.into_iter();
+            self.set_cluster(back.map(|setting| (setting, Value::Null)))
+                .await;
         }
         let admin = connect(&self.servers.postgres).await;
         for setting in settings.postgres {
