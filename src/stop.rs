@@ -64,6 +64,9 @@ pub enum Stop {
         /// How many.
         undecided: u64,
     },
+    /// There is no generation to be rebuilt or gone back to, or another instance is at it.
+    #[error("cannot rebuild: {0}")]
+    CannotRebuild(String),
     /// A one-shot run that has tried as often as `ES_MAX_RETRIES` says.
     #[error(
         "gave up after {attempts} attempts: {cause}. The position is saved: start again to go on from there"
@@ -204,6 +207,7 @@ impl Stop {
             Self::TooManyRefused { .. } => 6,
             Self::Differs { .. } => 7,
             Self::Undecided { .. } => 8,
+            Self::CannotRebuild(_) => 9,
             Self::Postgres(_) => 10,
             Self::Elasticsearch(_) => 11,
             Self::Preconditions(_) => 12,

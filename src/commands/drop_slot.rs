@@ -2,20 +2,20 @@
 
 use std::process::ExitCode;
 
-use super::exit_code;
+use super::{exit_code, run};
 use crate::{
+    pipeline,
     postgres::{self, slot},
-    settings::Postgres,
     settings::Settings,
     stop::Stop,
 };
 
-/// Drops the slot of these settings. One that is not there is as good as dropped: several stops
-/// name this command as a remedy, whatever state the slot is in.
+/// Drops the slot of the generation that is at work; that of the settings where Elasticsearch does not
+/// tell. One that is not there is as good as dropped: several stops name this command as a remedy,
+/// whatever state the slot is in.
 pub(super) async fn drop_slot(settings: &Settings) -> ExitCode {
-    let slot = &settings.postgres.slot;
-    let ended = dropped(&settings.postgres).await;
-    exit_code(ended.map(|was_there| {
+    let ended = dropped(settings).await;
+    exit_code(ended.map(|(slot, was_there)| {
         if was_there {
             tracing::info!(slot, "slot dropped");
         } else {
@@ -24,12 +24,17 @@ pub(super) async fn drop_slot(settings: &Settings) -> ExitCode {
     }))
 }
 
-async fn dropped(settings: &Postgres) -> Result<bool, Stop> {
+async fn dropped(settings: &Settings) -> Result<(String, bool), Stop> {
     let trouble = |error: &dyn std::fmt::Display| Stop::Postgres(error.to_string());
-    let session = postgres::connect(&settings.connection)
+    let session = postgres::connect(&settings.postgres.connection)
         .await
         .map_err(|error| trouble(&error))?;
-    slot::drop_slot(&session.client, &settings.slot)
+    let names = run::names(settings);
+    let slot = pipeline::names_at_work(&run::client(settings)?, &names)
         .await
-        .map_err(|error| trouble(&error))
+        .slot;
+    let was_there = slot::drop_slot(&session.client, &slot)
+        .await
+        .map_err(|error| trouble(&error))?;
+    Ok((slot, was_there))
 }

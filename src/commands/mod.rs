@@ -7,6 +7,7 @@ mod completions;
 mod dead_letters;
 mod drop_slot;
 mod manual;
+mod rebuild;
 mod run;
 mod status;
 mod verify;
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Compare the table and the index, and tell what differs
     Verify(verify::Arguments),
+    /// Fill the next generation of the index beside the one that serves, then move the alias to it
+    Rebuild(rebuild::Arguments),
     /// Show the documents that Elasticsearch refused, try them again, or drop them
     DeadLetters {
         #[command(subcommand)]
@@ -145,6 +148,9 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
         Ok(Task::Verify(settings, arguments)) => with_runtime(&settings, async |settings| {
             Box::pin(verify::verify(settings, &arguments)).await
         }),
+        Ok(Task::Rebuild(settings, arguments)) => with_runtime(&settings, async |settings| {
+            Box::pin(rebuild::rebuild(settings, &arguments)).await
+        }),
         Ok(Task::Check(settings, snapshot_only, form)) => {
             with_runtime(&settings, async |settings| {
                 Box::pin(check::check(settings, snapshot_only, form)).await
@@ -174,6 +180,7 @@ pub fn start(argv: &[OsString], environment: &Environment) -> ExitCode {
 enum Task {
     Run(Box<Settings>, bool),
     Verify(Box<Settings>, verify::Arguments),
+    Rebuild(Box<Settings>, rebuild::Arguments),
     Check(Box<Settings>, bool, check::Form),
     Status(Box<Settings>, bool),
     DeadLetters(Box<Settings>, dead_letters::What),
@@ -207,6 +214,7 @@ fn read(argv: &[OsString], environment: &Environment) -> Result<Task, Refusal> {
     let settings = Box::new(Settings::resolve(line.settings, &layers, environment)?);
     Ok(match line.command {
         Some(Command::Verify(arguments)) => Task::Verify(settings, arguments),
+        Some(Command::Rebuild(arguments)) => Task::Rebuild(settings, arguments),
         Some(Command::Status { json }) => Task::Status(settings, json),
         Some(Command::DeadLetters { what }) => Task::DeadLetters(settings, what),
         Some(Command::DropSlot) => Task::DropSlot(settings),

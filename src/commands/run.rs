@@ -14,7 +14,7 @@ use crate::{
     document::Shape,
     elasticsearch::{Auth, Client, Options},
     observe::{Admin, Meter, Subject},
-    pipeline::{self, Backends, Job, Mode, Names, Outcome, Shutdown},
+    pipeline::{self, Backends, Job, Mode, Names, Outcome, Role, Shutdown},
     settings::{self, AdminAddress, Credentials, LostSlot, Settings, VectorIndex},
     stop::Stop,
 };
@@ -27,9 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) async fn run(settings: &Settings, snapshot_only: bool) -> ExitCode {
     let ended = match shutdown_on_signals() {
         Ok(shutdown) => Box::pin(work(settings, snapshot_only, shutdown)).await,
-        Err(error) => Err(Stop::Unexpected(format!(
-            "signals cannot be caught: {error}"
-        ))),
+        Err(stop) => Err(stop),
     };
     exit_code(ended.map(|outcome| match outcome {
         Outcome::Complete => tracing::info!("done: the index equals the table as it was read"),
@@ -83,10 +81,16 @@ async fn listen(settings: &settings::Admin) -> Result<Option<Admin>, Stop> {
 
 /// The first SIGTERM or SIGINT asks to end in order; the second ends at once, which loses nothing
 /// either: what was not acknowledged comes again.
-fn shutdown_on_signals() -> std::io::Result<Shutdown> {
+///
+/// # Errors
+/// Signals cannot be caught.
+pub(super) fn shutdown_on_signals() -> Result<Shutdown, Stop> {
     let (ask, asked) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let caught = |kind| {
+        signal(kind).map_err(|error| Stop::Unexpected(format!("signals cannot be caught: {error}")))
+    };
+    let mut terminate = caught(SignalKind::terminate())?;
+    let mut interrupt = caught(SignalKind::interrupt())?;
     tokio::spawn(async move {
         let mut any = async || {
             tokio::select! {
@@ -128,10 +132,14 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
     } else {
         Mode::Continuous
     };
+    let names = names(settings);
     Ok(Job {
         mode,
+        role: Role::Serve {
+            first: names.index.clone(),
+        },
         table: (postgres.table.schema.clone(), postgres.table.name.clone()),
-        names: names(settings),
+        names,
         postgres: postgres.connection.clone(),
         elasticsearch: client(settings)?,
         shape,

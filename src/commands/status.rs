@@ -18,7 +18,6 @@ use crate::{
 #[derive(Debug, Serialize)]
 struct Report {
     alias: String,
-    index: String,
     table: String,
     /// What the service says of itself; none when it does not answer.
     service: Option<Status>,
@@ -47,7 +46,6 @@ pub(super) async fn status(settings: &Settings, json: bool) -> ExitCode {
     };
     let report = Report {
         alias: names.alias,
-        index: names.index,
         table: settings.postgres.table.to_string(),
         service,
         service_silent,
@@ -83,7 +81,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let overview = &self.overview;
         let targets = overview.alias_points_to.join(", ");
-        line(f, "table", &format!("{} → {}", self.table, self.index))?;
+        line(f, "table", &format!("{} → {}", self.table, overview.index))?;
         let alias = if targets.is_empty() {
             format!("{}, which points nowhere yet", self.alias)
         } else {
@@ -103,6 +101,11 @@ impl fmt::Display for Report {
             Some(slot) => line(f, "slot", &told_of_slot(slot))?,
             None if overview.wal_end.is_some() => line(f, "slot", "none")?,
             None => {}
+        }
+        for beside in &overview.beside {
+            let slot = beside.slot.as_ref().map(told_of_slot);
+            let slot = slot.map_or("no slot".to_owned(), |slot| format!("slot {slot}"));
+            line(f, "beside", &format!("{}, {slot}", beside.index))?;
         }
         if let Some(service) = &self.service {
             line(f, "throughput", &told_of_throughput(service))?;

@@ -110,6 +110,15 @@ impl Look {
         }
     }
 
+    /// The answer to the same for a pattern of names.
+    pub(crate) fn read_all(answer: &Response) -> Result<Vec<Self>, IndexError> {
+        let found: BTreeMap<String, Found> = answer.json()?;
+        let looks = found
+            .into_iter()
+            .map(|(index, found)| found.into_look(index));
+        looks.collect()
+    }
+
     /// The whole `_meta` with our part replaced.
     pub(super) fn with_meta(self, meta: &Meta) -> Map<String, Value> {
         let mut all = self.all_meta;

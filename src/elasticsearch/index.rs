@@ -94,6 +94,17 @@ impl Index {
         }
     }
 
+    /// Deletes the index; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn delete(&self) -> Result<(), IndexError> {
+        match self.request(Method::Delete, "", &[], None).await {
+            Err(IndexError::Request(error)) if error.is("index_not_found_exception") => Ok(()),
+            answer => acknowledged(&answer?, || format!("the deletion of {}", self.name)),
+        }
+    }
+
     /// Replaces our part of `_meta` and leaves the rest as it is.
     ///
     /// # Errors

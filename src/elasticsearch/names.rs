@@ -1,14 +1,14 @@
 //! What covers more than one index: templates, and the alias that readers use.
 //!
 //! A template with `allow_auto_create: false` is what keeps a write from making an index where one
-//! was deleted. The alias moves in one step and is looked at again afterwards.
+//! was deleted. The alias moves in one step, and is looked at again afterwards.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::{
-    Client, Error, Method,
+    Client, Error, Look, Method,
     index::{IndexError, acknowledged},
     json as body, segment,
 };
@@ -45,37 +45,59 @@ pub async fn alias_targets(client: &Client, alias: &str) -> Result<Vec<String>, 
     }
 }
 
+/// The indices of ours whose names match a pattern, in the order of their names.
+///
+/// # Errors
+/// The request failed.
+pub async fn generations(client: &Client, pattern: &str) -> Result<Vec<Look>, IndexError> {
+    let query = [("flat_settings", "true"), ("expand_wildcards", "open")];
+    let answer = client
+        .request(Method::Get, &segment(pattern).to_string(), &query, None)
+        .await?;
+    let mut looks = Look::read_all(&answer)?;
+    looks.retain(|look| look.meta.is_some());
+    Ok(looks)
+}
+
+/// Where an alias goes.
+#[derive(Debug)]
+pub struct Move<'a> {
+    /// The alias.
+    pub alias: &'a str,
+    /// The indices that it is on.
+    pub from: &'a [String],
+    /// The index that it is to be on alone.
+    pub to: &'a str,
+    /// Another alias, which is put on the index that this one leaves.
+    pub left_behind: Option<&'a str>,
+}
+
 /// Moves an alias from the indices it is on to another one, in one step, so that readers never see
 /// none or both; then looks whether it stands there.
 ///
 /// # Errors
 /// [`IndexError::AliasElsewhere`] if it is not on exactly `from` before, or not on `to` alone after.
-pub async fn swap_alias(
-    client: &Client,
-    name: &str,
-    from: &[String],
-    to: &str,
-) -> Result<(), IndexError> {
+pub async fn swap_alias(client: &Client, swap: &Move<'_>) -> Result<(), IndexError> {
+    let Move {
+        alias, from, to, ..
+    } = *swap;
     let elsewhere = |found| IndexError::AliasElsewhere {
-        alias: name.to_owned(),
+        alias: alias.to_owned(),
         expected: to.to_owned(),
         found,
     };
-    let found = alias_targets(client, name).await?;
+    let found = alias_targets(client, alias).await?;
     if found == [to] {
         return Ok(());
     }
     if found.iter().any(|index| !from.contains(index)) {
         return Err(elsewhere(found));
     }
-    let remove = |index| json!({"remove": {"index": index, "alias": name, "must_exist": true}});
-    let mut actions: Vec<Value> = from
-        .iter()
-        .filter(|&index| index != to)
-        .map(remove)
-        .collect();
-    actions.push(json!({"add": {"index": to, "alias": name}}));
-    let request = body(&json!({"actions": actions}));
+    let before = match swap.left_behind {
+        Some(name) => alias_targets(client, name).await?,
+        None => Vec::new(),
+    };
+    let request = body(&json!({"actions": actions(swap, &before)}));
     failpoint!("alias-about-to-move", Error::Malformed);
     match client
         .request(Method::Post, "_aliases", &[], Some(request))
@@ -83,13 +105,71 @@ pub async fn swap_alias(
     {
         // Moved by another, or by us, and the answer was lost: the look below tells.
         Err(error) if error.is("aliases_not_found_exception") => {}
-        answer => acknowledged(&answer?, || format!("alias {name}"))?,
+        answer => acknowledged(&answer?, || format!("alias {alias}"))?,
     }
     failpoint!("alias-moved", Error::Malformed);
-    let found = alias_targets(client, name).await?;
+    let found = alias_targets(client, alias).await?;
     if found == [to] {
         Ok(())
     } else {
         Err(elsewhere(found))
+    }
+}
+
+/// `before` is what the alias that is left behind is on until now.
+fn actions(swap: &Move<'_>, before: &[String]) -> Vec<Value> {
+    let remove = |index: &String, alias| json!({"remove": {"index": index, "alias": alias, "must_exist": true}});
+    let add = |index: &str, alias| json!({"add": {"index": index, "alias": alias}});
+    let mut actions = Vec::new();
+    if let Some(name) = swap.left_behind {
+        actions.extend(before.iter().map(|index| remove(index, name)));
+        // Of several indices none is the one that was left.
+        if let [left] = swap.from {
+            actions.push(add(left, name));
+        }
+    }
+    let leaves = swap.from.iter().filter(|&index| index != swap.to);
+    actions.extend(leaves.map(|index| remove(index, swap.alias)));
+    actions.push(add(swap.to, swap.alias));
+    actions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_aliases_move_in_one_step() {
+        let from = ["v2".to_owned()];
+        let swap = Move {
+            alias: "records",
+            from: &from,
+            to: "v3",
+            left_behind: Some("records-before"),
+        };
+        let told = |actions: &[Value]| -> Vec<String> {
+            let one = |action: &Value| {
+                let (what, of) = action.as_object().unwrap().iter().next().unwrap();
+                format!("{what} {} {}", of["alias"], of["index"]).replace('"', "")
+            };
+            actions.iter().map(one).collect()
+        };
+        assert_eq!(
+            told(&actions(&swap, &["v1".to_owned()])),
+            [
+                "remove records-before v1",
+                "add records-before v2",
+                "remove records v2",
+                "add records v3",
+            ]
+        );
+        let alone = Move {
+            left_behind: None,
+            ..swap
+        };
+        assert_eq!(
+            told(&actions(&alone, &[])),
+            ["remove records v2", "add records v3"]
+        );
     }
 }

@@ -25,7 +25,6 @@ use super::{
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Meter {
-    subject: Subject,
     lag_target: Duration,
     started: Instant,
     started_at: Timestamp,
@@ -48,6 +47,7 @@ pub struct Meter {
 
 #[derive(Debug)]
 struct Facts {
+    subject: Subject,
     run: Option<u64>,
     phase: Phase,
     phase_since: Timestamp,
@@ -85,6 +85,7 @@ impl Meter {
     pub fn new(subject: Subject, lag_target: Duration) -> Arc<Self> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let facts = Facts {
+            subject,
             run: None,
             phase: Phase::Starting,
             phase_since: started_at,
@@ -99,7 +100,6 @@ impl Meter {
             marks: [(started, 0, 0); 2],
         };
         Arc::new(Self {
-            subject,
             lag_target,
             started,
             started_at,
@@ -116,6 +116,15 @@ impl Meter {
             retrying_at_most: AtomicU64::new(0),
             progress: AtomicU64::new(0),
         })
+    }
+
+    /// It fills this index from here on, from this slot if it has one.
+    pub fn serves(&self, index: &str, slot: &str) {
+        let subject = &mut self.facts().subject;
+        index.clone_into(&mut subject.index);
+        if let Some(known) = &mut subject.slot {
+            slot.clone_into(known);
+        }
     }
 
     /// It does something else from here on.
@@ -341,7 +350,7 @@ impl Meter {
         let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            subject: self.subject.clone(),
+            subject: facts.subject.clone(),
             run: facts.run,
             started_at: self.started_at,
             at: Timestamp::now(),

@@ -8,6 +8,7 @@ use super::{
     Failure, Shutdown,
     ahead::Ahead,
     drain::{Ended, drain},
+    generation::{self, stay},
     job::{Job, Outcome},
     plan::{Facts, Mode, Plan, plan},
     prepare,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     change::{Lsn, Version, Windows},
     delivery::{Acknowledger, Delivery, Writer},
-    elasticsearch::{self, Phase, Runs, alias_targets, swap_alias},
+    elasticsearch::{self, Move, Phase, Runs, alias_targets, swap_alias},
     observe,
     postgres::{self, NewSlot, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
@@ -62,7 +63,8 @@ impl<'a> Attempt<'a> {
         if !prepare::lead(job, session, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
-        let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
+        generation::arrive(job, session).await?;
+        let runs = prepare::runs(job);
         let stored = prepare::stored_run(job, &runs, record).await?;
         let is_first = record.is_none();
         let (facts, table) = survey::before_a_run(job, session, stored, is_first).await?;
@@ -382,7 +384,9 @@ impl<'a> Attempt<'a> {
 
     async fn tail(self, record: &mut Record, shutdown: &mut Shutdown) -> Result<Outcome, Failure> {
         let names = &self.job.names;
-        let targets = alias_targets(&self.job.elasticsearch, &names.alias).await?;
+        let client = &self.job.elasticsearch;
+        let targets = alias_targets(client, &names.alias).await?;
+        stay(client, &targets, &names.index, &self.job.role).await?;
         let read_ahead_to = match record.run.read_ahead_to {
             Some(bound) => bound,
             None => self.wal_end().await?,
@@ -411,6 +415,7 @@ impl<'a> Attempt<'a> {
             ahead,
             read_ahead_to,
             alias: names.alias.clone(),
+            role: self.job.role.clone(),
             switch,
             vectors: watch::Sender::new(false),
             strict_mapping: self.job.own_template.is_none(),
@@ -463,7 +468,14 @@ impl<'a> Attempt<'a> {
     async fn point_alias(&self) -> Result<(), Failure> {
         let (client, names) = (&self.job.elasticsearch, &self.job.names);
         let targets = alias_targets(client, &names.alias).await?;
-        swap_alias(client, &names.alias, &targets, &names.index).await?;
+        stay(client, &targets, &names.index, &self.job.role).await?;
+        let swap = Move {
+            alias: &names.alias,
+            from: &targets,
+            to: &names.index,
+            left_behind: None,
+        };
+        swap_alias(client, &swap).await?;
         Ok(self.target.index.refresh().await?)
     }
 

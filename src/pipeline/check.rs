@@ -10,7 +10,7 @@ use super::{
     survey::{self, Seen},
 };
 use crate::{
-    elasticsearch::{Look, Run, Runs, Server},
+    elasticsearch::{Look, Run, Server},
     postgres::{
         self, Session,
         slot::{self, Slot},
@@ -22,6 +22,9 @@ use crate::{
 /// own, and the rest is told all the same.
 pub async fn check(job: &Job) -> Findings {
     let mut looked = Looked::default();
+    // What cannot be asked is told below.
+    let at_work = job.at_work().await;
+    let job = at_work.as_ref().unwrap_or(job);
     let session = postgres::connect(&job.postgres).await;
     let session = looked.told(End::PostgreSql, "connection", session);
     // A service can be at work meanwhile. It confirms to the slot what it has stored, and stores what
@@ -63,7 +66,7 @@ impl Looked {
         let cluster = survey::cluster(job, server.clone()).await;
         self.seen.cluster = self.told(end, "cluster", cluster);
         let index = self.told(end, "index", survey::index(job).await)?;
-        let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
+        let runs = prepare::runs(job);
         let run = prepare::stored_run(job, &runs, &mut None).await;
         let run = self.told(end, "run metadata", run)?;
         Some(Stored { server, index, run })
@@ -118,7 +121,7 @@ impl Looked {
     fn failed(&mut self, end: End, what: &'static str, failure: Failure) {
         let stop = match (failure, end) {
             (Failure::Stop(stop), _) => stop,
-            (Failure::Lane, _) => Stop::Unexpected("delivery has stopped".to_owned()),
+            (failure @ (Failure::Lane | Failure::Moved(_)), _) => failure.into_stop(),
             (Failure::Heals(why) | Failure::Denied(why), End::Elasticsearch) => {
                 Stop::Elasticsearch(why)
             }

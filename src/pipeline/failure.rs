@@ -19,6 +19,8 @@ pub enum Failure {
     Denied(String),
     /// A lane has ended; its own result says why.
     Lane,
+    /// The alias is on another generation of the index, which is to be gone on with.
+    Moved(String),
 }
 
 impl Failure {
@@ -59,6 +61,7 @@ impl Failure {
             Self::Denied(denied) => Stop::Postgres(denied),
             Self::Heals(trouble) => Stop::Unexpected(trouble),
             Self::Lane => Stop::Unexpected("delivery has stopped".to_owned()),
+            Self::Moved(index) => Stop::Unexpected(format!("the alias was moved to {index}")),
         }
     }
 }

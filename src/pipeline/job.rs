@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::plan::{Mode, Names};
+use tokio::sync::watch;
+
+use super::{
+    Failure, generation,
+    plan::{Mode, Names},
+};
 use crate::{
     delivery::{OnRefusal, Retry},
     document::Shape,
@@ -12,10 +17,12 @@ use crate::{
 };
 
 /// All that a run needs to know, in the rooms' own terms.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// How to run.
     pub mode: Mode,
+    /// What for.
+    pub role: Role,
     /// Schema and name of the table.
     pub table: (String, String),
     /// Key, publication, slot, index, alias.
@@ -48,6 +55,39 @@ pub struct Job {
     pub backends: Backends,
     /// Where it is told what happens.
     pub meter: Arc<Meter>,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// It fills the generation that is at work: `first`, which the settings name, or a later one that the
+    /// alias is on; and follows the alias to another.
+    Serve {
+        /// The settings' generation.
+        first: String,
+    },
+    /// It fills the generation that it is told beside the one that serves.
+    Rebuild {
+        /// The alias may go to it.
+        may_serve: watch::Receiver<bool>,
+    },
+}
+
+impl Job {
+    /// The same job on the generation that is at work.
+    ///
+    /// # Errors
+    /// Elasticsearch cannot be asked.
+    pub(super) async fn at_work(&self) -> Result<Self, Failure> {
+        let names = match self.role {
+            Role::Serve { .. } => generation::at_work(&self.elasticsearch, &self.names).await?,
+            Role::Rebuild { .. } => self.names.clone(),
+        };
+        Ok(Self {
+            names,
+            ..self.clone()
+        })
+    }
 }
 
 /// Descriptions of both ends without any secret.

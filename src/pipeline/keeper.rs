@@ -6,13 +6,15 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Failure,
+    generation::left_behind,
+    job::Role,
     record::{Record, STORE_INTERVAL},
     tail::{AliasSwitch, Shared, Tail},
 };
 use crate::{
     change::Lsn,
     delivery::{Books, Reached},
-    elasticsearch::swap_alias,
+    elasticsearch::{Move, swap_alias},
 };
 
 /// Stores positions, then lets them be confirmed.
@@ -25,6 +27,8 @@ pub(super) struct Keeper<'a> {
     switch: Option<AliasSwitch>,
     /// Whether the index has all of its vector graph.
     vectors: watch::Receiver<bool>,
+    /// Whether the alias may go to it.
+    may_serve: watch::Receiver<bool>,
     /// The books up to the stored position.
     counted: Books,
     /// The last position that is stored.
@@ -39,6 +43,10 @@ impl<'a> Keeper<'a> {
         confirm: watch::Sender<Option<Lsn>>,
     ) -> Self {
         let switch = shared.tail.switch.clone();
+        let may_serve = match &shared.tail.role {
+            Role::Serve { .. } => watch::Sender::new(true).subscribe(),
+            Role::Rebuild { may_serve } => may_serve.clone(),
+        };
         Self {
             shared,
             tail: &shared.tail,
@@ -47,6 +55,7 @@ impl<'a> Keeper<'a> {
             confirm,
             switch,
             vectors: shared.tail.vectors.subscribe(),
+            may_serve,
             counted: Books::default(),
             stored: None,
         }
@@ -62,6 +71,7 @@ impl<'a> Keeper<'a> {
                     changed = self.reached.changed() => changed.is_ok(),
                     // The alias may wait for nothing else.
                     Ok(()) = self.vectors.changed(), if self.switch.is_some() => true,
+                    Ok(()) = self.may_serve.changed(), if self.switch.is_some() => true,
                 }
             };
             let stored = tokio::select! {
@@ -127,17 +137,29 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Points the alias to the index once all is in that was written before the snapshot's end, and
-    /// the index is as fast as it is to be.
+    /// Points the alias to the index once all is in that was written before the snapshot's end, the
+    /// index is as fast as it is to be, and nobody holds it back.
     async fn switch_alias(&mut self, reached: Lsn) -> Result<(), Failure> {
-        let built = *self.vectors.borrow_and_update();
-        let due = |switch: &mut AliasSwitch| built && reached >= switch.at;
+        let ready = *self.vectors.borrow_and_update() && *self.may_serve.borrow_and_update();
+        let due = |switch: &mut AliasSwitch| ready && reached >= switch.at;
         let Some(switch) = self.switch.take_if(due) else {
             return Ok(());
         };
         let index = self.tail.target.index.name();
         let alias = &self.tail.alias;
-        swap_alias(&self.tail.client, alias, &switch.from, index).await?;
+        let left_behind = match self.tail.role {
+            Role::Serve { .. } => None,
+            Role::Rebuild { .. } => Some(left_behind(alias)),
+        };
+        let swap = Move {
+            alias,
+            from: &switch.from,
+            to: index,
+            left_behind: left_behind.as_deref(),
+        };
+        // Searches find at once what they found in the index before.
+        self.tail.target.index.refresh().await?;
+        swap_alias(&self.tail.client, &swap).await?;
         self.tail.writer.meter().caught_up();
         tracing::info!(alias, index, "caught up: the alias points to the index");
         Ok(())

@@ -36,13 +36,21 @@ pub async fn dead_letters(job: &Job) -> Result<(LetterPages, String), Stop> {
 /// As for [`dead_letters`].
 pub async fn purge_dead_letters(job: &Job, only: Option<&[Key]>) -> Result<u64, Stop> {
     let letters = handle(job).await.map_err(Failure::into_stop)?;
-    let chosen = chosen(&letters, only).await.map_err(into_stop)?;
+    purge(&letters, only).await.map_err(into_stop)
+}
+
+/// Removes letters, of these keys alone or all.
+pub(super) async fn purge(
+    letters: &DeadLetters,
+    only: Option<&[Key]>,
+) -> Result<u64, RecordsError> {
+    let chosen = chosen(letters, only).await?;
     // One that is stored meanwhile is of a newer version and stays.
     let purged = chosen
         .iter()
         .map(|(key, version)| (key.clone(), Version(version.0 + 1)));
     let purged: Vec<_> = purged.collect();
-    letters.clear(&purged).await.map_err(into_stop)?;
+    letters.clear(&purged).await?;
     Ok(purged.len() as u64)
 }
 
@@ -57,6 +65,7 @@ pub async fn retry_dead_letters(job: &Job, only: Option<&[Key]>) -> Result<Retri
 }
 
 async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
+    let job = &job.at_work().await?;
     let subject = Subject::look(job).await?;
     let letters = prepare::dead_letters(job, &subject.server, &subject.run.index_uuid);
     let keys = chosen(&letters, only).await?;
@@ -82,6 +91,7 @@ async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
 
 /// The letters of the index as it is now.
 async fn handle(job: &Job) -> Result<DeadLetters, Failure> {
+    let job = &job.at_work().await?;
     let server = job.elasticsearch.ping().await?;
     let name = &job.names.index;
     let index = Index::new(&job.elasticsearch, name);

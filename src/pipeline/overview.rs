@@ -7,12 +7,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
+    Failure,
+    generation::{is_of, names_at_work, pattern},
     plan::Names,
     prepare::{dead_letters_index, metadata_index},
 };
 use crate::{
     change::Lsn,
-    elasticsearch::{Client, DeadLetters, Phase, RecordsError, Run, Runs, alias_targets},
+    elasticsearch::{
+        Client, DeadLetters, Phase, RecordsError, Run, Runs, alias_targets, generations,
+    },
     postgres::{self, slot},
     stop::Stop,
 };
@@ -23,6 +27,8 @@ const HISTORY: u32 = 10;
 /// See the head of this file.
 #[derive(Debug, Default, Serialize)]
 pub struct Overview {
+    /// The generation of the index that is at work.
+    pub index: String,
     /// The latest run, as it stored itself last.
     pub run: Option<RunView>,
     /// The runs before it, latest first.
@@ -36,6 +42,17 @@ pub struct Overview {
     /// From the stored position to the end of the WAL.
     pub lag_bytes: Option<u64>,
     /// The slot; none also when PostgreSQL does not answer.
+    pub slot: Option<SlotView>,
+    /// The other generations of the index.
+    pub beside: Vec<Beside>,
+}
+
+/// A generation that is not at work: the one before, or one that a rebuild fills.
+#[derive(Debug, Clone, Serialize)]
+pub struct Beside {
+    /// The index.
+    pub index: String,
+    /// Its slot, if it has one still.
     pub slot: Option<SlotView>,
 }
 
@@ -121,11 +138,14 @@ impl Overview {
     pub async fn look(
         client: &Client,
         postgres: &postgres::Options,
-        names: &Names,
+        settings: &Names,
     ) -> (Self, Vec<Stop>) {
         let mut overview = Self::default();
-        let (records, slot) = tokio::join!(records(client, names), slot(postgres, &names.slot));
         let mut troubles = Vec::new();
+        // Where that cannot be asked, the same trouble is told of the records.
+        let names = &names_at_work(client, settings).await;
+        overview.index.clone_from(&names.index);
+        let (records, slot) = tokio::join!(records(client, names), slot(postgres, &names.slot));
         match records {
             Ok(records) => overview = records,
             Err(error) => troubles.push(Stop::Elasticsearch(error.to_string())),
@@ -133,6 +153,11 @@ impl Overview {
         match slot {
             Ok((wal_end, slot)) => (overview.wal_end, overview.slot) = (Some(wal_end), slot),
             Err(stop) => troubles.push(stop),
+        }
+        match beside(client, postgres, names).await {
+            Ok(beside) => overview.beside = beside,
+            // Whichever end it is, it has been told above.
+            Err(failure) => tracing::debug!(?failure, "looking at the other generations"),
         }
         let position = overview.run.as_ref().and_then(|run| run.position);
         let behind = |(end, position): (Lsn, Lsn)| end.0.saturating_sub(position.0);
@@ -143,12 +168,15 @@ impl Overview {
 
 async fn records(client: &Client, names: &Names) -> Result<Overview, RecordsError> {
     let server = client.ping().await?;
-    let mut runs = Runs::new(client, &metadata_index(names))
+    let mut runs = Runs::new(client, &metadata_index(names), &names.index)
         .history(HISTORY)
         .await?
         .into_iter();
     let Some(run) = runs.next() else {
-        return Ok(Overview::default());
+        return Ok(Overview {
+            index: names.index.clone(),
+            ..Overview::default()
+        });
     };
     let letters = DeadLetters::new(
         client,
@@ -157,12 +185,33 @@ async fn records(client: &Client, names: &Names) -> Result<Overview, RecordsErro
         &run.index_uuid,
     );
     Ok(Overview {
+        index: names.index.clone(),
         dead_letters: Some(letters.count_seen().await?),
         alias_points_to: alias_targets(client, &names.alias).await?,
         run: Some(run.into()),
         history: runs.map(RunView::from).collect(),
         ..Overview::default()
     })
+}
+
+async fn beside(
+    client: &Client,
+    postgres: &postgres::Options,
+    names: &Names,
+) -> Result<Vec<Beside>, Failure> {
+    let mut beside = Vec::new();
+    for look in generations(client, &pattern(names)).await? {
+        if !is_of(&look, names) || look.index == names.index {
+            continue;
+        }
+        let slot = match look.meta.and_then(|meta| meta.slot) {
+            Some(name) if name != names.slot => slot(postgres, &name).await?.1,
+            _ => None,
+        };
+        let index = look.index;
+        beside.push(Beside { index, slot });
+    }
+    Ok(beside)
 }
 
 async fn slot(options: &postgres::Options, name: &str) -> Result<(Lsn, Option<SlotView>), Stop> {

@@ -57,6 +57,13 @@ pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
         };
         let failure = match attempted {
             Ok(outcome) => return Ok(outcome),
+            Err(Failure::Moved(index)) if !shutdown.is_requested() => {
+                tracing::info!(
+                    index,
+                    "the alias is on another generation: going on with that one"
+                );
+                continue;
+            }
             Err(failure) => failure,
         };
         if shutdown.is_requested() && !matches!(failure, Failure::Stop(_)) {
@@ -100,7 +107,9 @@ async fn trouble(job: &Job, record: Option<&mut Record>, failure: Failure) -> Re
     let waits = job.mode == Mode::Continuous && record.is_some();
     let stop = match failure {
         Failure::Heals(trouble) => return Ok(trouble),
-        Failure::Lane => return Ok("delivery has stopped".to_owned()),
+        failure @ (Failure::Lane | Failure::Moved(_)) => {
+            return Ok(failure.into_stop().to_string());
+        }
         Failure::Denied(trouble) if waits => return Ok(trouble),
         Failure::Denied(denied) => Stop::Postgres(denied),
         Failure::Stop(Stop::Preconditions(unmet)) if waits => {
@@ -125,11 +134,13 @@ async fn attempt(
     record: &mut Option<Record>,
     shutdown: &mut Shutdown,
 ) -> Result<Outcome, Failure> {
+    job.meter.phase(observe::Phase::Starting);
     let session = match session {
         Some(session) => session,
         None => postgres::connect(&job.postgres).await?,
     };
-    job.meter.phase(observe::Phase::Starting);
+    let job = &job.at_work().await?;
+    job.meter.serves(&job.names.index, &job.names.slot);
     tokio::select! {
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,

@@ -528,7 +528,7 @@ pub(in crate::pipeline) fn index(uuid: &str, meta: Option<Meta>) -> Look {
     Look::read(&answer, INDEX).unwrap()
 }
 
-fn meta() -> Meta {
+pub(in crate::pipeline) fn meta() -> Meta {
     let facts = new();
     Meta {
         system_identifier: facts.server.system_identifier,

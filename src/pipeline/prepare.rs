@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::{
     Failure, Shutdown,
+    generation::writers_lock,
     job::Job,
     mapping::additions,
     plan::{Facts, Mode, Names},
@@ -24,14 +25,14 @@ use crate::{
     },
     observe,
     postgres::{
-        self, Error, Session,
+        self, Session,
         catalog::{self, Publication, Table},
-        coverage, slot,
+        coverage, lock, slot,
     },
     stop::Stop,
 };
 
-/// Waits until this instance is the one that writes into the alias; false when the program is asked
+/// Waits until this instance is the one that writes into the index; false when the program is asked
 /// to end before. The lock is the session's: it is free again as soon as the session is gone, or
 /// PostgreSQL has heard nothing of it for a while.
 ///
@@ -43,17 +44,11 @@ pub(super) async fn lead(
     shutdown: &mut Shutdown,
 ) -> Result<bool, Failure> {
     const PAUSE: Duration = Duration::from_millis(500);
-    let lock = format!("sync-es/{}", job.names.alias);
-    let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1::text, 0))";
+    let lock = writers_lock(&job.names);
     let mut told = false;
     session.expire_when_silent().await?;
     loop {
-        let row = session
-            .client
-            .query_one(sql, &[&lock])
-            .await
-            .map_err(Error::doing("taking the lock of the alias"))?;
-        if row.get(0) {
+        if lock::take(&session.client, &lock).await? {
             failpoint!("leader-lock-taken", Failure::Heals);
             job.meter.phase(observe::Phase::Starting);
             return Ok(true);
@@ -61,7 +56,7 @@ pub(super) async fn lead(
         if !told {
             job.meter.phase(observe::Phase::Standby);
             tracing::info!(
-                alias = job.names.alias,
+                index = job.names.index,
                 "another instance is at work: standing by"
             );
             told = true;
@@ -85,17 +80,17 @@ pub(super) async fn stored_run(
     record: &mut Option<Record>,
 ) -> Result<Option<Run>, Failure> {
     let latest = runs.latest().await?.map_or(0, |run| run.number);
-    if record
-        .as_ref()
-        .is_some_and(|record| record.run.number < latest)
-    {
+    let is_over = |record: &Record| {
+        record.run.output_es_index != job.names.index || record.run.number < latest
+    };
+    if record.as_ref().is_some_and(is_over) {
         *record = None;
     }
     if let Some(record) = record {
         return Ok(Some(record.run.clone()));
     }
     let continuous = job.mode == Mode::Continuous;
-    let stored = runs.latest_of(&job.names.index, continuous).await?;
+    let stored = runs.latest_of(continuous).await?;
     Ok(stored.filter(|run| continuous || run.number == latest))
 }
 
@@ -430,6 +425,12 @@ pub(super) async fn writer(
         dead_keys,
         options,
     )))
+}
+
+/// The runs into the job's generation.
+pub(super) fn runs(job: &Job) -> Runs {
+    let index = metadata_index(&job.names);
+    Runs::new(&job.elasticsearch, &index, &job.names.index)
 }
 
 /// Where run metadata is kept.

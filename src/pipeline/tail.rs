@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{ahead::Ahead, bound::Bound, probe::Sought, table::CurrentTable, target::Target};
+use super::{
+    ahead::Ahead, bound::Bound, job::Role, probe::Sought, table::CurrentTable, target::Target,
+};
 use crate::{
     change::{Coverage, Lsn, Operation, Version},
     delivery::{Acknowledger, Delivery, Share, Ticket, Writer},
@@ -41,6 +43,8 @@ pub(super) struct Tail {
     pub read_ahead_to: Lsn,
     /// The alias that the index is served under.
     pub alias: String,
+    /// What the run is for.
+    pub role: Role,
     /// Points the alias to the index once this LSN is reached; nothing to do when `None`.
     pub switch: Option<AliasSwitch>,
     /// Whether the index has all of its vector graph.

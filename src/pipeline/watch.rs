@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Failure, plan::publishes, prepare::unseen, tail::Tail};
+use super::{Failure, generation::stay, plan::publishes, prepare::unseen, tail::Tail};
 use crate::{
     elasticsearch::alias_targets,
     postgres::{catalog, coverage},
@@ -76,17 +76,20 @@ async fn covered(tail: &Tail, table: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Somebody may serve searches from elsewhere for a while, and the index goes on being written; but
-/// it must not go unnoticed that searches do not see it.
+/// A rebuild can have put the alias on another generation, which is gone on with. Somebody may serve
+/// searches from elsewhere for a while, and the index goes on being written; but it must not go unnoticed
+/// that searches do not see it.
 async fn look_at_alias(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     let targets = alias_targets(&tail.client, &tail.alias).await?;
+    let index = tail.target.index.name();
+    stay(&tail.client, &targets, index, &tail.role).await?;
     let served = *serving;
-    *serving = targets == [tail.target.index.name()];
+    *serving = targets == [index];
     if served && !*serving {
         tracing::warn!(
             alias = tail.alias,
             ?targets,
-            index = tail.target.index.name(),
+            index,
             "the alias was moved away: changes still go into the index, and searches do not see them; the next start or reconnection points it back"
         );
     }

@@ -4,6 +4,7 @@ pub mod catalog;
 mod connection;
 pub mod coverage;
 mod error;
+pub mod lock;
 mod pgoutput;
 mod replication;
 pub mod pages;

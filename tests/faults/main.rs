@@ -22,6 +22,7 @@ mod failover;
 mod index;
 mod plan;
 mod postgres;
+mod rebuild;
 mod reread;
 mod servers;
 mod slot;

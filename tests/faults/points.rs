@@ -1,7 +1,7 @@
 //! Every failpoint of the program, and how it is reached: `tests/house.rs` holds the list complete.
 
 use Fault::{CrashOrStall, Error};
-use Reached::{AtTheEnd, OnTheWay, OneShot, Streaming};
+use Reached::{AtTheEnd, OnTheWay, OneShot, Rebuild, Streaming};
 
 /// A `failpoint!` of `src/`.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,8 @@ pub(crate) enum Reached {
     OneShot,
     /// A continuous run that is asked to end.
     AtTheEnd,
+    /// A rebuild, beside the points that it shares with a continuous run.
+    Rebuild,
 }
 
 /// What happens to the table.
@@ -65,7 +67,7 @@ pub(crate) fn reached(by: impl Fn(Reached) -> bool) -> impl Iterator<Item = Poin
 }
 
 #[rustfmt::skip]
-pub(crate) const POINTS: [Point; 46] = [
+pub(crate) const POINTS: [Point; 48] = [
     Point::new("leader-lock-taken", OnTheWay, Error),
     Point::new("publication-created", OnTheWay, Error),
     Point::new("index-created", OnTheWay, Error),
@@ -113,4 +115,6 @@ pub(crate) const POINTS: [Point; 46] = [
     Point::new("run-done-stored", OneShot, Error),
     Point::new("stream-drained", AtTheEnd, Error),
     Point::new("last-position-stored", AtTheEnd, Error),
+    Point::new("generation-compared", Rebuild, CrashOrStall),
+    Point::new("slot-before-dropped", Rebuild, CrashOrStall),
 ];

@@ -122,7 +122,8 @@ async fn at_work(stage: &Stage<'_>, points: &str) -> SyncEs {
 #[test]
 fn a_stall_at_every_point_changes_nothing() {
     each_round(&async |stage, random| {
-        let points: Vec<(Point, u32, String)> = all_but(|by| by == Reached::OneShot)
+        let elsewhere = |by| matches!(by, Reached::OneShot | Reached::Rebuild);
+        let points: Vec<(Point, u32, String)> = all_but(elsewhere)
             // Only a run that was interrupted drops its slot.
             .filter(|point| point.name != "old-slot-dropped")
             .map(|point| {
@@ -139,8 +140,8 @@ fn a_stall_at_every_point_changes_nothing() {
 fn an_error_at_every_point_heals() {
     each_round(&async |stage, random| {
         // A run that is asked to end does not begin again, so those points have a test of their own.
-        let ending = |by| matches!(by, Reached::OneShot | Reached::AtTheEnd);
-        let points: Vec<(Point, u32, String)> = all_but(ending)
+        let elsewhere = |by| matches!(by, Reached::OneShot | Reached::AtTheEnd | Reached::Rebuild);
+        let points: Vec<(Point, u32, String)> = all_but(elsewhere)
             .filter(|point| point.fault == Fault::Error)
             .map(|point| (point, passed(point, random), "1*return".to_owned()))
             .collect();

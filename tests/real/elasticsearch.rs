@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sync_es::{
     change::{Key, Lsn, Version},
     elasticsearch::{
-        Auth, Bulk, Client, Distribution, Error, Index, IndexError, Meta, Method, Options,
+        Auth, Bulk, Client, Distribution, Error, Index, IndexError, Meta, Method, Move, Options,
         RelationName, Verdict, alias_targets, put_template, swap_alias,
     },
 };
@@ -209,17 +209,24 @@ async fn an_alias_moves_in_one_step_and_only_from_where_it_is_expected() {
     let [first, second, third] = &names;
     let alias = format!("{}-alias", test.name);
     let targets = || async { alias_targets(&test.client, &alias).await.unwrap() };
+    let moved = async |from: &[String], to: &str| {
+        let swap = Move {
+            alias: &alias,
+            from,
+            to,
+            left_behind: None,
+        };
+        swap_alias(&test.client, &swap).await
+    };
     assert!(targets().await.is_empty());
-    swap_alias(&test.client, &alias, &[], first).await.unwrap();
+    moved(&[], first).await.unwrap();
     assert_eq!(targets().await, from_ref(first));
-    swap_alias(&test.client, &alias, from_ref(first), second)
-        .await
-        .unwrap();
+    moved(from_ref(first), second).await.unwrap();
     assert_eq!(targets().await, from_ref(second));
-    swap_alias(&test.client, &alias, from_ref(first), second)
+    moved(from_ref(first), second)
         .await
         .expect("it stands there");
-    let refused = swap_alias(&test.client, &alias, from_ref(first), third).await;
+    let refused = moved(from_ref(first), third).await;
     assert!(
         matches!(refused, Err(IndexError::AliasElsewhere { .. })),
         "{refused:?}"

@@ -28,6 +28,7 @@ mod kills;
 mod transactions;
 mod values;
 mod tables;
+mod rebuild;
 mod refusals;
 mod dead_letters;
 mod overload;

@@ -14,8 +14,13 @@ fn metadata(world: &World) -> String {
     format!("{}-sync-metadata", world.alias())
 }
 
+/// The path of a run's document, behind one of `_doc` and `_update`.
+fn document(world: &World, action: &str, run: u64) -> String {
+    format!("/{}/{action}/{}:{run}", metadata(world), world.index())
+}
+
 async fn overwrite(world: &World, run: u64, fields: Value) {
-    let path = format!("/{}/_update/{run}?refresh=true", metadata(world));
+    let path = format!("{}?refresh=true", document(world, "_update", run));
     let body = json!({ "doc": fields });
     world.search.must(Method::Post, &path, Some(body)).await;
 }
@@ -48,7 +53,7 @@ fn run_metadata_that_is_gone_is_not_taken_for_a_first_start() {
 fn a_latest_run_that_is_gone_is_a_gap_to_the_one_before() {
     in_world(async |world| {
         stopped_behind_after_two_runs(world).await;
-        let path = format!("/{}/_doc/2?refresh=true", metadata(world));
+        let path = format!("{}?refresh=true", document(world, "_doc", 2));
         world.search.must(Method::Delete, &path, None).await;
         stops(world, &[&world.slot(), "is confirmed up to"]).await;
     });
@@ -58,7 +63,7 @@ fn a_latest_run_that_is_gone_is_a_gap_to_the_one_before() {
 fn an_older_copy_of_a_run_is_a_gap() {
     in_world(async |world| {
         stopped_behind_after_two_runs(world).await;
-        let path = format!("/{}/_doc/1", metadata(world));
+        let path = document(world, "_doc", 1);
         let first = world.search.must(Method::Get, &path, None).await;
         let position = first["_source"]["acknowledged_lsn"].clone();
         overwrite(world, 2, json!({ "acknowledged_lsn": position })).await;
@@ -89,7 +94,7 @@ fn a_position_that_the_server_has_never_reached_is_another_servers() {
 fn run_metadata_that_cannot_be_read_is_named_and_not_waited_for() {
     in_world(async |world| {
         stopped_behind(world).await;
-        let path = format!("/{}/_doc/1", metadata(world));
+        let path = document(world, "_doc", 1);
         let good = world.search.must(Method::Get, &path, None).await["_source"].clone();
         let garbage = [
             json!({ "phase": "levitating" }),

@@ -35,7 +35,11 @@ async fn readings_after_a_start(world: &World) -> usize {
 }
 
 fn metadata(world: &World, run: u32) -> String {
-    format!("/{}-sync-metadata/_doc/{run}", world.alias())
+    format!(
+        "/{}-sync-metadata/_doc/{}:{run}",
+        world.alias(),
+        world.index()
+    )
 }
 
 #[test]

@@ -322,7 +322,10 @@ impl World {
 
     /// What PostgreSQL was told of the slot: the LSN in bytes, none while there is no such slot.
     pub(crate) async fn confirmed(&self) -> Option<u64> {
-        let slot = self.slot();
+        self.confirmed_by(&self.slot()).await
+    }
+
+    async fn confirmed_by(&self, slot: &str) -> Option<u64> {
         let lsn: Option<i64> = self
             .ask(&format!(
                 "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{slot}'"
@@ -364,9 +367,9 @@ impl World {
         let lsn = u64::try_from(lsn).unwrap();
         program
             .until_within(deadline, "everything committed is confirmed", async || {
-                let confirmed = self.confirmed().await?;
                 // A new slot begins above `lsn`: then the snapshot has to bring it.
                 let run = self.latest_run().await?;
+                let confirmed = self.confirmed_by(run["slot"].as_str()?).await?;
                 (confirmed >= lsn && run["phase"] == "stream").then_some(())
             })
             .await;

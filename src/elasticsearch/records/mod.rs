@@ -6,10 +6,12 @@
 //! fails instead of starting a new, empty history.
 
 mod dead_letters;
+mod run;
 mod runs;
 
 pub use dead_letters::{DeadLetter, DeadLetters, LetterPages, RefusedAction};
-pub use runs::{Phase, Run, RunWriter, Runs};
+pub use run::{Phase, Run};
+pub use runs::{RunWriter, Runs};
 
 use serde_json::{Map, Value, json};
 

@@ -1,8 +1,8 @@
-//! Run metadata: one document a run, numbered; resume is resolved from the one with the highest
-//! number (numbers, since a clock can jump).
+//! Run metadata: one document a run; the runs into a generation of the index are numbered, and
+//! resume is resolved from the one with the highest number (numbers, since a clock can jump).
 //!
-//! Only one instance may write. Whoever starts first writes into the last run's document
-//! ([`Runs::take_over`]), so that an instance which still writes there fails at its next save
+//! Only one instance may write into a generation. Whoever starts first writes into the last run's
+//! document ([`Runs::take_over`]), so that an instance which still writes there fails at its next save
 //! (`if_seq_no`), and then makes the document of the next number, which only one can. An LSN may be
 //! confirmed to PostgreSQL after [`RunWriter::save`] has returned, never before.
 //!
@@ -11,129 +11,37 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
     super::{Client, Error, Method, json as body, pages::refresh, segment},
-    RecordsError, prepare,
+    RecordsError, Run, prepare,
+    run::properties,
 };
-use crate::change::{Coverage, Lsn, Version};
+use crate::change::Lsn;
 
 /// How often a write meets another version of its document before it gives up: saves of its own
 /// that were late, or, when a run is taken over, those of an instance that is still at work.
 const CONFLICTS_MAX: u32 = 20;
 
-/// A run of the program.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Run {
-    /// One more than the run before; see [`RunWriter::number`].
-    pub number: u64,
-    /// What it is doing, or did last.
-    pub phase: Phase,
-    /// The table, `schema.name`.
-    pub input_postgres_table: String,
-    /// The concrete index.
-    pub output_es_index: String,
-    /// How PostgreSQL is reached and read, without any secret.
-    pub input_db_backend_config: Map<String, Value>,
-    /// How Elasticsearch is reached and written, without any secret.
-    pub output_db_backend_config: Map<String, Value>,
-    /// Rows and changes read, up to the position: the sum of the two below.
-    pub n_input_records: u64,
-    /// Those of them that Elasticsearch has acknowledged, or that a newer one of their key replaced.
-    pub n_output_records: u64,
-    /// Those of them that were refused and stored as dead letters.
-    #[serde(default)]
-    pub n_dead_letters: u64,
-    /// The last key, in key order, below which every snapshot row is acknowledged.
-    pub last_synced_item: Option<String>,
-    /// The snapshot has reached its end.
-    pub sync_finished: bool,
-    /// The replication slot.
-    pub slot: Option<String>,
-    /// The slot's consistent point.
-    pub consistent_point: Option<Lsn>,
-    /// What the snapshot's version is made of: the consistent point, or for a one-shot run an LSN
-    /// from before its barrier.
-    pub snapshot_point: Option<Lsn>,
-    /// A later snapshot may be read once `pg_snapshot_xmin` has passed this.
-    pub barrier_xmax: Option<u64>,
-    /// The position: every change up to it is resolved.
-    pub acknowledged_lsn: Option<Lsn>,
-    /// No row that was written shows what committed at or behind this LSN, but for changes that came
-    /// so from the slot. `None` when that is not known: records of older programs have no such field.
-    pub read_ahead_to: Option<Lsn>,
-    /// PostgreSQL's system identifier.
-    pub system_identifier: String,
-    /// PostgreSQL's timeline.
-    pub timeline: u32,
-    /// UUID of the concrete index.
-    pub index_uuid: String,
-    /// The index was made by this snapshot, so nothing older can be in it.
-    pub index_was_new: bool,
-    /// The published columns with their types.
-    pub relation_fingerprint: String,
-    /// Changes when the table is rewritten.
-    pub storage: String,
-    /// The publication and the partitions when the table was read, and those that have come since
-    /// without rows; none before a snapshot has begun.
-    pub coverage: Option<Coverage>,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it was last saved.
-    pub updated_at: Timestamp,
-    /// When it ended, if it could say so.
-    pub finished_at: Option<Timestamp>,
-    /// What stopped it.
-    pub error: Option<String>,
-    /// The program's version.
-    pub program_version: String,
-    /// The host it ran on.
-    pub host: String,
-}
-
-impl Run {
-    /// The version that its snapshot rows carry.
-    #[must_use]
-    pub fn snapshot_version(&self) -> Option<Version> {
-        self.snapshot_point.map(Version::of_snapshot)
-    }
-}
-
-/// Where a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Checks, publication, slot, index.
-    Preparing,
-    /// Reading the table.
-    Snapshot,
-    /// Deleting documents whose rows have gone (one-shot runs).
-    Sweep,
-    /// Comparing the index with the table and mending it, after a slot was lost.
-    Heal,
-    /// Following the slot.
-    Stream,
-    /// Ended in order.
-    Done,
-}
-
-/// The runs in a metadata index.
+/// The runs into one generation.
 #[derive(Debug, Clone)]
 pub struct Runs {
     client: Client,
     index: String,
+    generation: String,
 }
 
 impl Runs {
-    /// A handle; nothing is asked yet.
+    /// A handle on the runs in the metadata index `index` that write into the index `generation`;
+    /// nothing is asked yet.
     #[must_use]
-    pub fn new(client: &Client, index: &str) -> Self {
+    pub fn new(client: &Client, index: &str, generation: &str) -> Self {
         Self {
             client: client.clone(),
             index: index.to_owned(),
+            generation: generation.to_owned(),
         }
     }
 
@@ -145,7 +53,7 @@ impl Runs {
         prepare(&self.client, &self.index, properties()).await
     }
 
-    /// The run with the highest number, whoever writes it; `None` also without an index.
+    /// The run with the highest number, whoever writes it; `None` also without a metadata index.
     ///
     /// # Errors
     /// The request failed, or the document cannot be read.
@@ -195,21 +103,38 @@ impl Runs {
         Err(self.fenced(number))
     }
 
-    /// The latest run into `index` that streams from a slot, or the latest one-shot run.
+    /// The latest run that streams from a slot, or the latest one-shot run.
     ///
     /// # Errors
     /// The request failed, or the document cannot be read.
-    pub async fn latest_of(&self, index: &str, streams: bool) -> Result<Option<Run>, RecordsError> {
-        let slot = json!({"exists": {"field": "slot"}});
-        let into = json!({"term": {"output_es_index": index}});
-        let query = if streams {
-            json!({"bool": {"filter": [into, slot]}})
-        } else {
-            json!({"bool": {"filter": [into], "must_not": [slot]}})
-        };
+    pub async fn latest_of(&self, streams: bool) -> Result<Option<Run>, RecordsError> {
+        let occurs = if streams { "filter" } else { "must_not" };
+        let query = json!({"bool": {occurs: [{"exists": {"field": "slot"}}]}});
         match self.newest_of(&query).await {
             Err(RecordsError::Request(error)) if error.is("index_not_found_exception") => Ok(None),
             newest => Ok(newest?.map(|found| found.saved.run)),
+        }
+    }
+
+    /// Forgets all of them, the latest last.
+    ///
+    /// # Errors
+    /// A request failed, or a document cannot be read.
+    pub async fn forget(&self) -> Result<(), RecordsError> {
+        const TOGETHER: u32 = 500;
+        loop {
+            refresh(&self.client, &self.index).await?;
+            let found = self.search(&json!({"match_all": {}}), TOGETHER).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for run in found.iter().rev() {
+                let id = self.id(run.saved.run.number);
+                let path = format!("{}/_doc/{}", segment(&self.index), segment(&id));
+                self.client
+                    .request(Method::Delete, &path, &[], None)
+                    .await?;
+            }
         }
     }
 
@@ -245,7 +170,7 @@ impl Runs {
         let whole = [("allow_partial_search_results", "false")];
         let search = json!({
             "size": size,
-            "query": query,
+            "query": {"bool": {"filter": [self.of_generation(), query]}},
             "sort": [{"number": "desc"}],
             "seq_no_primary_term": true,
         });
@@ -259,7 +184,11 @@ impl Runs {
     }
 
     async fn get(&self, number: u64) -> Result<Found, RecordsError> {
-        let path = format!("{}/_doc/{number}", segment(&self.index));
+        let path = format!(
+            "{}/_doc/{}",
+            segment(&self.index),
+            segment(&self.id(number))
+        );
         let answer = self.client.request(Method::Get, &path, &[], None).await?;
         if answer.status == 404 {
             return Err(RecordsError::Gone {
@@ -273,7 +202,8 @@ impl Runs {
     /// Writes a run's document: a new one, or over the one that stands at `place`.
     async fn put(&self, saved: &Saved, place: Option<Place>) -> Result<Place, Error> {
         let action = if place.is_some() { "_doc" } else { "_create" };
-        let path = format!("{}/{action}/{}", segment(&self.index), saved.run.number);
+        let id = self.id(saved.run.number);
+        let path = format!("{}/{action}/{}", segment(&self.index), segment(&id));
         let place = place.map(|place| (place.sequence.to_string(), place.term.to_string()));
         let query = place.as_ref().map(|(sequence, term)| {
             [
@@ -287,6 +217,15 @@ impl Runs {
             .request(Method::Put, &path, query, request)
             .await?
             .json()
+    }
+
+    fn of_generation(&self) -> Value {
+        json!({"term": {"output_es_index": self.generation}})
+    }
+
+    /// No name of an index has a colon.
+    fn id(&self, number: u64) -> String {
+        format!("{}:{number}", self.generation)
     }
 
     fn fenced(&self, run: u64) -> RecordsError {
@@ -425,50 +364,12 @@ fn random_token() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// The mapping of a run's document: what one searches for is typed, the rest only kept.
-fn properties() -> Value {
-    let keyword = || json!({"type": "keyword", "ignore_above": 1024});
-    let number = || json!({"type": "long"});
-    let date = || json!({"type": "date"});
-    let kept = || json!({"type": "object", "enabled": false});
-    json!({
-        "writer": keyword(),
-        "number": number(),
-        "phase": keyword(),
-        "input_postgres_table": keyword(),
-        "output_es_index": keyword(),
-        "input_db_backend_config": kept(),
-        "output_db_backend_config": kept(),
-        "n_input_records": number(),
-        "n_output_records": number(),
-        "n_dead_letters": number(),
-        "last_synced_item": keyword(),
-        "sync_finished": {"type": "boolean"},
-        "slot": keyword(),
-        "consistent_point": keyword(),
-        "snapshot_point": keyword(),
-        "barrier_xmax": number(),
-        "acknowledged_lsn": keyword(),
-        "read_ahead_to": keyword(),
-        "system_identifier": keyword(),
-        "timeline": number(),
-        "index_uuid": keyword(),
-        "index_was_new": {"type": "boolean"},
-        "relation_fingerprint": keyword(),
-        "storage": keyword(),
-        "coverage": kept(),
-        "started_at": date(),
-        "updated_at": date(),
-        "finished_at": date(),
-        "error": {"type": "text"},
-        "program_version": keyword(),
-        "host": keyword(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::{change::Coverage, elasticsearch::Phase};
 
     #[test]
     fn every_field_of_a_run_is_in_the_strict_mapping() {

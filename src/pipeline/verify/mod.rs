@@ -64,12 +64,14 @@ pub struct Verify {
 /// # Errors
 /// One of the two cannot be read, they do not belong together, or the snapshot is not complete.
 pub async fn verify(job: &Job, wanted: &Verify) -> Result<Report, Stop> {
-    Box::pin(carry_out(job, wanted))
+    Box::pin(compare(job, wanted))
         .await
         .map_err(Failure::into_stop)
 }
 
-async fn carry_out(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
+/// [`verify()`], for who tries again.
+pub(super) async fn compare(job: &Job, wanted: &Verify) -> Result<Report, Failure> {
+    let job = &job.at_work().await?;
     let subject = Subject::look(job).await?;
     let verification = Verification {
         subject: &subject,
@@ -101,7 +103,7 @@ impl<'a> Subject<'a> {
     pub(super) async fn look(job: &'a Job) -> Result<Self, Failure> {
         let session = postgres::connect(&job.postgres).await?;
         let server = job.elasticsearch.ping().await?;
-        let runs = Runs::new(&job.elasticsearch, &prepare::metadata_index(&job.names));
+        let runs = prepare::runs(job);
         let run = latest(job, &runs).await?;
         let found = survey::index(job).await?;
         let facts = prepare::facts(job, &session.client, Some(run.clone()), found).await?;
@@ -143,8 +145,8 @@ impl<'a> Subject<'a> {
 /// The run that filled the index last.
 async fn latest(job: &Job, runs: &Runs) -> Result<Run, Failure> {
     let index = &job.names.index;
-    let streaming = runs.latest_of(index, true).await?;
-    let one_shot = runs.latest_of(index, false).await?;
+    let streaming = runs.latest_of(true).await?;
+    let one_shot = runs.latest_of(false).await?;
     let latest = streaming
         .into_iter()
         .chain(one_shot)

@@ -95,11 +95,7 @@ impl Verification<'_> {
         }
         let since = Instant::now();
         loop {
-            let run = self
-                .subject
-                .runs
-                .latest_of(&self.subject.job.names.index, true)
-                .await?;
+            let run = self.subject.runs.latest_of(true).await?;
             let position = run.and_then(|run| run.acknowledged_lsn);
             if position.is_some_and(|position| position >= mark) {
                 return Ok(true);

@@ -22,10 +22,13 @@ use url::Url;
 
 use super::{Test, as_map, client, server_url};
 
+/// The index that all runs here write into.
+const GENERATION: &str = "integrated_records_v1";
+
 #[tokio::test]
 async fn the_latest_run_is_found_again_and_a_new_run_fences_its_writer() {
     let test = Test::new("runs").await;
-    let runs = Runs::new(&test.client, &test.name);
+    let runs = Runs::new(&test.client, &test.name, GENERATION);
     assert_eq!(runs.latest().await.unwrap(), None);
     runs.prepare().await.unwrap();
     runs.prepare().await.unwrap();
@@ -50,7 +53,7 @@ async fn the_latest_run_is_found_again_and_a_new_run_fences_its_writer() {
 #[tokio::test]
 async fn of_two_that_start_together_one_writes() {
     let test = Test::new("together").await;
-    let runs = Runs::new(&test.client, &test.name);
+    let runs = Runs::new(&test.client, &test.name, GENERATION);
     runs.prepare().await.unwrap();
     let (mut one, _) = runs.take_over().await.unwrap();
     let (mut other, _) = runs.take_over().await.unwrap();
@@ -67,9 +70,12 @@ async fn of_two_that_start_together_one_writes() {
 #[tokio::test]
 async fn a_save_whose_answer_was_lost_does_not_look_like_a_fence() {
     let test = Test::new("lost-answer").await;
-    Runs::new(&test.client, &test.name).prepare().await.unwrap();
+    Runs::new(&test.client, &test.name, GENERATION)
+        .prepare()
+        .await
+        .unwrap();
     let eater = AnswerEater::start();
-    let runs = Runs::new(&client([eater.url.clone()]), &test.name);
+    let runs = Runs::new(&client([eater.url.clone()]), &test.name, GENERATION);
     let (mut writer, _) = runs.take_over().await.unwrap();
 
     eater.eat(1);
@@ -95,7 +101,7 @@ async fn a_save_whose_answer_was_lost_does_not_look_like_a_fence() {
 #[tokio::test]
 async fn a_deleted_metadata_index_does_not_come_back_by_a_save() {
     let test = Test::new("deleted").await;
-    let runs = Runs::new(&test.client, &test.name);
+    let runs = Runs::new(&test.client, &test.name, GENERATION);
     runs.prepare().await.unwrap();
     let (mut writer, _) = runs.take_over().await.unwrap();
     writer.save(&run(1, 8)).await.unwrap();
@@ -168,7 +174,10 @@ async fn a_dead_letter_stays_until_its_key_succeeds_at_a_later_version() {
 #[tokio::test]
 async fn records_are_hidden_from_a_search_over_the_alias_and_what_begins_like_it() {
     let test = Test::new("hidden").await;
-    Runs::new(&test.client, &test.name).prepare().await.unwrap();
+    Runs::new(&test.client, &test.name, GENERATION)
+        .prepare()
+        .await
+        .unwrap();
     let pattern = format!("{}*", &test.name[..test.name.len() - 1]);
     let found = test.get(&format!("{pattern}/_mapping")).await;
     assert_eq!(found, json!({}));
@@ -235,7 +244,7 @@ fn run(number: u64, acknowledged: u64) -> Run {
         number,
         phase: Phase::Stream,
         input_postgres_table: "public.integrated_records".to_owned(),
-        output_es_index: "integrated_records_v1".to_owned(),
+        output_es_index: GENERATION.to_owned(),
         input_db_backend_config: as_map(json!({"url": "postgres://h/db", "batch": 10_000})),
         output_db_backend_config: Map::new(),
         n_input_records: 10,

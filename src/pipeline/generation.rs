@@ -1,0 +1,208 @@
+//! Which generation of the index is at work: the one that the settings name, until a rebuild has put the
+//! alias on another; and which one comes next.
+//!
+//! Each generation has a slot, run metadata and a lock of its own, so that one can be filled while another
+//! serves. What hangs on a generation is named after it, or stands in its `_meta`.
+
+use super::{
+    Failure,
+    job::{Job, Role},
+    plan::Names,
+};
+use crate::{
+    elasticsearch::{Client, Index, Look, alias_targets},
+    postgres::{Session, lock, slot},
+};
+
+/// The names as they are at work: index and slot are those of the generation that the alias is on, if it
+/// is the settings' own or a later one; else, and before there is an alias, what the settings say.
+///
+/// # Errors
+/// Elasticsearch cannot be asked.
+pub(super) async fn at_work(client: &Client, settings: &Names) -> Result<Names, Failure> {
+    let targets = alias_targets(client, &settings.alias).await?;
+    let index = match targets.as_slice() {
+        [target] if follows(target, &settings.index) => target,
+        _ => &settings.index,
+    };
+    let meta = Index::new(client, index).look().await?;
+    let Some(meta) = meta.and_then(|look| look.meta) else {
+        return Ok(settings.clone());
+    };
+    let own_slot = slot_of(settings, index);
+    // The settings' generation can have been the next one once, and kept its slot.
+    let slot = meta
+        .slot
+        .filter(|slot| *slot == own_slot || *index != settings.index);
+    Ok(Names {
+        index: index.clone(),
+        slot: slot.unwrap_or_else(|| settings.slot.clone()),
+        ..settings.clone()
+    })
+}
+
+/// The names as they are at work, or the settings' where Elasticsearch does not tell.
+pub async fn names_at_work(client: &Client, settings: &Names) -> Names {
+    let names = at_work(client, settings).await;
+    names.unwrap_or_else(|failure| {
+        tracing::debug!(?failure, "which generation is at work");
+        settings.clone()
+    })
+}
+
+/// Looks whether the alias, which is on `targets`, has gone from `index` to another generation that is to
+/// be followed.
+///
+/// # Errors
+/// It has, or Elasticsearch cannot be asked.
+pub(super) async fn stay(
+    client: &Client,
+    targets: &[String],
+    index: &str,
+    role: &Role,
+) -> Result<(), Failure> {
+    let ([target], Role::Serve { first }) = (targets, role) else {
+        return Ok(());
+    };
+    if target == index || !follows(target, first) {
+        return Ok(());
+    }
+    let look = Index::new(client, target).look().await?;
+    match look.and_then(|look| look.meta) {
+        Some(_) => Err(Failure::Moved(target.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Looks, once the lock is taken, whether the alias was moved while another instance was at work; then
+/// drops what a rebuild may have left.
+///
+/// # Errors
+/// It was, or one of the ends cannot be asked.
+pub(super) async fn arrive(job: &Job, session: &Session) -> Result<(), Failure> {
+    let (client, names) = (&job.elasticsearch, &job.names);
+    let targets = alias_targets(client, &names.alias).await?;
+    stay(client, &targets, &names.index, &job.role).await?;
+    match job.role {
+        Role::Serve { .. } => tidy_up(client, session, names).await,
+        Role::Rebuild { .. } => Ok(()),
+    }
+}
+
+/// Drops the slot of the generation that the alias has left: PostgreSQL would keep WAL for it without end.
+/// A rebuild does so itself; this is for one that was killed before.
+///
+/// # Errors
+/// One of the ends cannot be asked.
+async fn tidy_up(client: &Client, session: &Session, names: &Names) -> Result<(), Failure> {
+    let before = alias_targets(client, &left_behind(&names.alias)).await?;
+    let [before] = before.as_slice() else {
+        return Ok(());
+    };
+    let look = Index::new(client, before).look().await?;
+    let found = look.and_then(|look| look.meta).and_then(|meta| meta.slot);
+    let Some(left) = found.filter(|left| *left != names.slot) else {
+        return Ok(());
+    };
+    let is_idle = |slot: &slot::Slot| slot.active_pid.is_none();
+    let idle = slot::look(&session.client, &left).await?.filter(is_idle);
+    // Whoever rebuilds may be filling it again.
+    if idle.is_some() && lock::is_free(&session.client, &rebuild_lock(names)).await? {
+        slot::drop_slot(&session.client, &left).await?;
+        tracing::info!(
+            slot = left,
+            index = before,
+            "dropped the slot of the generation before"
+        );
+    }
+    Ok(())
+}
+
+/// The lock of whoever writes into the generation.
+pub(super) fn writers_lock(names: &Names) -> String {
+    format!("sync-es/{}", names.index)
+}
+
+/// The lock of whoever makes or drops generations. No name of an index has a slash.
+pub(super) fn rebuild_lock(names: &Names) -> String {
+    format!("sync-es/{}/rebuild", names.alias)
+}
+
+/// The alias of the generation that served before `alias` went to the present one.
+pub(super) fn left_behind(alias: &str) -> String {
+    format!("{alias}-sync-previous")
+}
+
+/// The names of all generations match this, and perhaps others.
+pub(super) fn pattern(names: &Names) -> String {
+    format!("{}*", stem(&names.index))
+}
+
+/// Whether it is a generation of the same index as `names`.
+pub(super) fn is_of(look: &Look, names: &Names) -> bool {
+    stem(&look.index) == stem(&names.index)
+}
+
+/// The generation with this number.
+pub(super) fn numbered(settings: &Names, number: u64) -> Names {
+    let index = format!("{}{number}", stem(&settings.index));
+    Names {
+        slot: slot_of(settings, &index),
+        index,
+        ..settings.clone()
+    }
+}
+
+/// The trailing number of an index's name; 1 without one.
+pub(super) fn number(index: &str) -> u64 {
+    let digits = &index[stem(index).len()..];
+    digits.parse().unwrap_or(1)
+}
+
+fn stem(index: &str) -> &str {
+    index.trim_end_matches(|last: char| last.is_ascii_digit())
+}
+
+/// Whether it is `index` or a later generation of it.
+fn follows(target: &str, index: &str) -> bool {
+    stem(target) == stem(index) && number(target) >= number(index)
+}
+
+/// The slot of a generation that a rebuild makes.
+fn slot_of(settings: &Names, index: &str) -> String {
+    format!("{}_v{}", settings.slot, number(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(index: &str) -> Names {
+        Names {
+            key: "hk".to_owned(),
+            publication: "sync_es".to_owned(),
+            slot: "sync_es".to_owned(),
+            index: index.to_owned(),
+            alias: "records".to_owned(),
+        }
+    }
+
+    #[test]
+    fn generations_are_told_by_their_trailing_number() {
+        assert_eq!(number("records_v12"), 12);
+        assert_eq!(number("records"), 1);
+        assert_eq!(pattern(&names("records_v12")), "records_v*");
+        let next = numbered(&names("records_v1"), 13);
+        assert_eq!((&*next.index, &*next.slot), ("records_v13", "sync_es_v13"));
+        assert_eq!(numbered(&names("records"), 2).index, "records2");
+    }
+
+    #[test]
+    fn the_alias_is_followed_to_later_generations_of_the_same_index_alone() {
+        assert!(follows("records_v1", "records_v1"));
+        assert!(follows("records_v10", "records_v9"));
+        assert!(!follows("records_v1", "records_v2"));
+        assert!(!follows("records_old", "records_v1"));
+        assert!(!follows("other_v2", "records_v1"));
+    }
+}

@@ -1,0 +1,267 @@
+//! A rebuild: the next generation of the index is made and filled beside the one that serves, compared
+//! with the table, and then the alias goes to it in one step. A rollback does the same with the generation
+//! before, which is compared and mended instead of made.
+//!
+//! All of it is an ordinary run into another index, from a slot of its own, whose alias is held back until
+//! index and table are equal: so a rebuild that was killed goes on as every run does. What is added is who
+//! may (one at a time), which generation, and how the service goes over: it sees the alias elsewhere, lets
+//! its slot go and waits for its new index, which is fed here until then.
+
+mod drop;
+mod goal;
+
+pub use drop::drop_generations;
+pub use goal::Goal;
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    Failure, Shutdown,
+    generation::rebuild_lock,
+    job::{Job, Outcome, Role},
+    phases, prepare, survey,
+    verify::{Keys, Verify, compare},
+};
+use crate::{
+    change::{Key, Version},
+    elasticsearch::{Phase, Run, alias_targets},
+    postgres::{self, Session, lock, pages::Range, slot},
+    stop::Stop,
+};
+use goal::Swap;
+
+/// How often is looked whether a step is done.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long the stream may take to come past a comparison before it is compared again.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Differences that are held against the dead letters, at most.
+const DIFFERENCES_MAX: usize = 10_000;
+
+/// Fills another generation and moves the alias to it. Documents that Elasticsearch refuses keep the alias
+/// where it is, unless `accepts_dead_letters`.
+///
+/// # Errors
+/// There is no such generation, its documents do not equal their rows, or what stops a run.
+pub async fn rebuild(
+    job: &Job,
+    goal: Goal,
+    accepts_dead_letters: bool,
+    shutdown: Shutdown,
+) -> Result<Outcome, Stop> {
+    Box::pin(carry_out(job, goal, accepts_dead_letters, shutdown))
+        .await
+        .map_err(Failure::into_stop)
+}
+
+async fn carry_out(
+    job: &Job,
+    goal: Goal,
+    accepts_dead_letters: bool,
+    mut shutdown: Shutdown,
+) -> Result<Outcome, Failure> {
+    let lock = Lock::take(job).await?;
+    let swap = goal.swap(job).await?;
+    tracing::info!(
+        from = swap.from.index,
+        to = swap.to.index,
+        slot = swap.to.slot,
+        "filling another generation; the alias stays where it is until that is complete and compared"
+    );
+    let (allow, may_serve) = watch::channel(false);
+    let next = Job {
+        names: swap.to.clone(),
+        role: Role::Rebuild { may_serve },
+        // What the comparison finds later, healing finds as well.
+        heal_lost_slot: true,
+        ..job.clone()
+    };
+    let (ask, asked) = watch::channel(false);
+    let before = prepare::runs(&next).latest().await?;
+    let before = before.map_or(0, |run| run.number);
+    let steps = async {
+        loaded(&next, before).await?;
+        compared(&next, accepts_dead_letters).await?;
+        failpoint!("generation-compared");
+        allow.send_replace(true);
+        at_the_alias(&next).await?;
+        left(&next, &swap).await?;
+        failpoint!("slot-before-dropped");
+        Ok(Outcome::Complete)
+    };
+    let mut run = Box::pin(phases::run(&next, Shutdown::new(asked)));
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.requested() => Ok(Outcome::Interrupted),
+        // By itself it ends with a stop alone.
+        stopped = &mut run => return Ok(stopped?),
+        ended = Box::pin(steps) => ended,
+        taken = lock.hold(job) => Err(taken),
+    };
+    ask.send_replace(true);
+    run.await?;
+    ended
+}
+
+/// Waits until the run, which is later than number `before`, has read the table and follows its slot.
+async fn loaded(next: &Job, before: u64) -> Result<(), Failure> {
+    let runs = prepare::runs(next);
+    let follows =
+        |run: &Run| run.number > before && run.sync_finished && run.phase == Phase::Stream;
+    let is_loaded = async || -> Result<bool, Failure> {
+        let run = runs.latest_of(true).await?;
+        Ok(run.as_ref().is_some_and(follows))
+    };
+    until(next, "looking at the run", is_loaded).await
+}
+
+/// Waits until every document is its row's.
+async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure> {
+    tracing::info!(index = next.names.index, "comparing it with the table");
+    let wanted = Verify {
+        what: Keys::In(Range::default()),
+        repair: false,
+        patience: PATIENCE,
+        kept: DIFFERENCES_MAX,
+    };
+    let equals = async || -> Result<bool, Failure> {
+        let report = Box::pin(compare(next, &wanted)).await?;
+        let letters = letters(next).await?;
+        let differ = report.found();
+        let is_refused = |key| letters.contains_key(key);
+        let kept = &report.differences;
+        let all_refused =
+            kept.len() as u64 == differ && kept.iter().all(|one| is_refused(&one.key));
+        if !all_refused {
+            return Err(Stop::Differs { differ }.into());
+        }
+        if let Some(first) = kept.first().filter(|_| !accepts_dead_letters) {
+            return Err(Stop::DeadLetters {
+                count: differ,
+                index: prepare::dead_letters_index(&next.names),
+                key: first.key.to_string(),
+                reason: format!("`sync-es dead-letters list --elasticsearch-index-name {}` shows them all; with --accept-dead-letters the alias is moved all the same", next.names.index),
+            }
+            .into());
+        }
+        if report.undecided > 0 {
+            tracing::warn!(
+                documents = report.undecided,
+                "changes were faster than the comparison: comparing again"
+            );
+            return Ok(false);
+        }
+        tracing::info!(
+            rows = report.rows,
+            documents = report.documents,
+            dead_letters = differ,
+            "compared: it equals the table"
+        );
+        Ok(true)
+    };
+    until(next, "comparing", equals).await
+}
+
+/// The keys that have a dead letter in the generation.
+async fn letters(next: &Job) -> Result<HashMap<Key, Version>, Failure> {
+    let server = next.elasticsearch.ping().await?;
+    let uuid = survey::index(next).await?.map(|look| look.uuid);
+    let letters = prepare::dead_letters(next, &server, &uuid.unwrap_or_default());
+    Ok(letters.keys().await?)
+}
+
+/// Waits until the run has moved the alias.
+async fn at_the_alias(next: &Job) -> Result<(), Failure> {
+    let names = &next.names;
+    let is_there = async || -> Result<bool, Failure> {
+        let targets = alias_targets(&next.elasticsearch, &names.alias).await?;
+        Ok(targets == [names.index.as_str()])
+    };
+    until(next, "looking at the alias", is_there).await
+}
+
+/// Waits until the service has let the slot of the generation before go, and drops it.
+async fn left(next: &Job, swap: &Swap) -> Result<(), Failure> {
+    let slot = &swap.from.slot;
+    let mut told = false;
+    let is_gone = async || -> Result<bool, Failure> {
+        let session = postgres::connect(&next.postgres).await?;
+        let found = slot::look(&session.client, slot).await?;
+        if found.is_some_and(|found| found.active_pid.is_some()) {
+            if !told {
+                tracing::info!(slot, "waiting for the service to go over");
+                told = true;
+            }
+            return Ok(false);
+        }
+        if slot::drop_slot(&session.client, slot).await? {
+            tracing::info!(
+                slot,
+                index = swap.from.index,
+                "dropped the slot of the generation before"
+            );
+        }
+        Ok(true)
+    };
+    until(next, "dropping the slot of the generation before", is_gone).await
+}
+
+/// Looks again and again until it is so. A trouble that heals is waited for.
+async fn until(
+    job: &Job,
+    doing: &str,
+    mut is_so: impl AsyncFnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut attempt = 0;
+    loop {
+        match is_so().await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                attempt = 0;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(failure) => {
+                attempt += 1;
+                failure.wait(job.retry, attempt, doing).await?;
+            }
+        }
+    }
+}
+
+/// Of all that make or drop generations of an index, one is at work.
+struct Lock(Session);
+
+impl Lock {
+    /// # Errors
+    /// Another one is at work, or PostgreSQL cannot be asked.
+    async fn take(job: &Job) -> Result<Self, Failure> {
+        let session = postgres::connect(&job.postgres).await?;
+        session.expire_when_silent().await?;
+        if lock::take(&session.client, &rebuild_lock(&job.names)).await? {
+            return Ok(Self(session));
+        }
+        let why = format!("another rebuild of {} is at work", job.names.alias);
+        Err(Stop::CannotRebuild(why).into())
+    }
+
+    /// Takes the lock anew whenever the session is lost; ends when another one was faster.
+    async fn hold(mut self, job: &Job) -> Failure {
+        loop {
+            let lost = self.0.lost().await;
+            let trouble = Failure::Heals(lost.to_string());
+            let mut attempt = 1;
+            let mut failure = trouble;
+            self = loop {
+                let doing = "taking the lock of the rebuild again";
+                if let Err(failure) = failure.wait(job.retry, attempt, doing).await {
+                    return failure;
+                }
+                match Self::take(job).await {
+                    Ok(lock) => break lock,
+                    Err(again) => (failure, attempt) = (again, attempt + 1),
+                }
+            };
+        }
+    }
+}

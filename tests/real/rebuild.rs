@@ -1,0 +1,333 @@
+//! The next generation is filled beside the one that serves: whoever searches sees no moment of it, and
+//! nothing is lost when it is killed, given up or gone back from.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use elasticsearch::http::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::{
+    refusals::{POISON, with_a_mapping},
+    snapshot::add_rows,
+    support::{
+        Invocation, Outcome, Proxy, Search, SyncEs, Truth, Workload, World, assert_equal,
+        assert_tidy, in_world, wait_until,
+    },
+};
+
+/// Rows that nobody changes.
+const STILL: u32 = 300;
+
+/// Searches the alias without a pause, for rows that nobody changes.
+struct Searcher {
+    task: JoinHandle<u64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Searcher {
+    async fn start(world: &World) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let search = Search::connect(world.elasticsearch_url()).await;
+        let path = format!("/{}/_search", world.alias());
+        let ended = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let still = json!({
+                "size": 0,
+                "track_total_hits": true,
+                "query": { "prefix": { "hk": "row-" } },
+            });
+            let mut searches = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let answer = search.must(Method::Post, &path, Some(still.clone())).await;
+                assert_eq!(answer["_shards"]["failed"], 0, "{answer}");
+                assert_eq!(answer["hits"]["total"]["value"], STILL, "{answer}");
+                searches += 1;
+            }
+            searches
+        });
+        Self { task, stop }
+    }
+
+    async fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert!(self.task.await.unwrap() > 20, "hardly a search");
+    }
+}
+
+fn generation(world: &World, number: u32) -> String {
+    format!("{}_v{number}", world.name)
+}
+
+fn slot(world: &World, number: u32) -> String {
+    match number {
+        1 => world.slot(),
+        later => format!("{}_v{later}", world.slot()),
+    }
+}
+
+async fn rebuild(world: &World, arguments: &[&str]) -> Outcome {
+    let arguments = [&["rebuild"], arguments].concat();
+    world.sync_es(&arguments).output().await
+}
+
+async fn slots(world: &World) -> Vec<String> {
+    let sql = "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database() ORDER BY 1";
+    let rows = world.db.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The alias is on this generation alone, whose slot is the only one, and it equals the table.
+async fn serves(world: &World, program: &mut SyncEs, number: u32) {
+    let index = generation(world, number);
+    program
+        .until("the service has gone over", async || {
+            let run = world.latest_run().await?;
+            (run["output_es_index"] == index && run["phase"] == "stream").then_some(())
+        })
+        .await;
+    world.caught_up(program).await;
+    assert_eq!(world.search.indices(world.alias()).await, [index]);
+    assert_eq!(slots(world).await, [slot(world, number)]);
+    assert_equal(world, &Truth::organizations()).await;
+}
+
+#[test]
+fn a_search_sees_nothing_of_a_rebuild_under_load_nor_of_the_way_back() {
+    in_world(async |world| {
+        add_rows(world, STILL).await;
+        let mut workload = Workload::new(world, 900).await;
+        (workload.writers, workload.rate) = (4, 60);
+        workload.fill(world).await;
+        let mut service = world.run();
+        let standby = world.run();
+        world.live(&mut service).await;
+        let writers = workload.start(world).await;
+        let searcher = Searcher::start(world).await;
+
+        rebuild(world, &[]).await.succeeded();
+        serves_under_load(world, &mut service, 2).await;
+        // Nothing is to be done by hand for a second one.
+        rebuild(world, &[]).await.succeeded();
+        serves_under_load(world, &mut service, 3).await;
+        rebuild(world, &["--rollback"]).await.succeeded();
+        serves_under_load(world, &mut service, 2).await;
+
+        writers.stop().await;
+        serves(world, &mut service, 2).await;
+        searcher.finish().await;
+        service.stop().await;
+        standby.stop().await;
+
+        let dropped = rebuild(world, &["--drop"]).await;
+        dropped.succeeded();
+        for number in [1, 3] {
+            let told = format!("dropped {}", generation(world, number));
+            assert!(dropped.log.contains(&told), "{}", dropped.log);
+        }
+        let mut indices = world.search.indices(&format!("{}_v*", world.name)).await;
+        indices.sort();
+        assert_eq!(indices, [generation(world, 2)]);
+        let mut again = world.run();
+        serves(world, &mut again, 2).await;
+        again.stop().await;
+    });
+}
+
+/// The service writes into the generation that serves.
+async fn serves_under_load(world: &World, service: &mut SyncEs, number: u32) {
+    let (index, slot) = (generation(world, number), slot(world, number));
+    service
+        .until("the service has gone over", async || {
+            let run = world.latest_run().await?;
+            let there = run["output_es_index"] == index && slots(world).await == [slot.clone()];
+            (there && run["phase"] == "stream").then_some(())
+        })
+        .await;
+    world.caught_up(service).await;
+    assert_eq!(world.search.indices(world.alias()).await, [index]);
+}
+
+#[test]
+fn a_rebuild_that_is_killed_goes_on_or_is_dropped_and_leaves_nothing() {
+    in_world(async |world| {
+        let mut workload = Workload::new(world, 1_200).await;
+        (workload.writers, workload.rate) = (4, 40);
+        workload.fill(world).await;
+        let mut service = world.run();
+        world.live(&mut service).await;
+        let writers = workload.start(world).await;
+        let proxy = Proxy::start(world).await;
+        let parts = world.sync_es(&["rebuild"]).through(&proxy);
+        let parts = parts.env("ES_CLIENT_BATCH_SIZE", 20);
+
+        // Killed in its snapshot, and dropped.
+        killed_in_snapshot(&proxy, &parts).await;
+        assert_eq!(slots(world).await, [slot(world, 1), slot(world, 2)]);
+        rebuild(world, &["--drop"]).await.succeeded();
+        let runs = world.search.indices(&format!("{}*", world.name)).await;
+        assert!(!runs.contains(&generation(world, 2)), "{runs:?}");
+
+        // Killed twice in its snapshot, then while it is compared, then gone on with.
+        killed_in_snapshot(&proxy, &parts).await;
+        killed_in_snapshot(&proxy, &parts).await;
+        proxy.pass();
+        let mut program = parts.start();
+        program
+            .until_log("it is compared", |log| {
+                log.contains("comparing it with the table")
+            })
+            .await;
+        program.kill_9();
+        assert_eq!(
+            world.search.indices(world.alias()).await,
+            [generation(world, 1)]
+        );
+        rebuild(world, &[]).await.succeeded();
+        writers.stop().await;
+        serves(world, &mut service, 2).await;
+        rebuild(world, &["--drop"]).await.succeeded();
+        service.stop().await;
+    });
+}
+
+async fn killed_in_snapshot(proxy: &Proxy, rebuild: &Invocation) {
+    proxy.let_through(200);
+    let mut program = rebuild.start();
+    program
+        .until("its snapshot waits", async || {
+            proxy.is_holding().then_some(())
+        })
+        .await;
+    program.kill_9();
+}
+
+#[test]
+fn a_rebuild_that_is_killed_when_the_alias_has_moved_is_completed_by_the_service() {
+    in_world(async |world| {
+        add_rows(world, STILL).await;
+        let mut service = world.run();
+        world.caught_up(&mut service).await;
+        // It cannot go over, so that the rebuild waits for it.
+        service.pause();
+        let mut program = world.sync_es(&["rebuild"]).start();
+        program
+            .until_log("it waits for the service", |log| {
+                log.contains("waiting for the service to go over")
+            })
+            .await;
+        let log = program.kill_9();
+        assert!(log.contains("the alias points to the index"), "{log}");
+        world
+            .execute("DELETE FROM integrated_records WHERE hk < 'row-2'")
+            .await;
+        service.resume();
+        serves(world, &mut service, 2).await;
+        service.stop().await;
+    });
+}
+
+#[test]
+fn without_a_service_the_next_run_goes_on_with_the_new_generation() {
+    in_world(async |world| {
+        add_rows(world, STILL).await;
+        let mut service = world.run();
+        world.caught_up(&mut service).await;
+        service.stop().await;
+        world
+            .execute("UPDATE integrated_records SET name = 'away' WHERE hk < 'row-2'")
+            .await;
+        rebuild(world, &[]).await.succeeded();
+        assert_eq!(slots(world).await, [slot(world, 2)]);
+        assert_equal(world, &Truth::organizations()).await;
+        world
+            .execute("DELETE FROM integrated_records WHERE hk < 'row-15'")
+            .await;
+        let status = world.sync_es(&["status"]).output().await;
+        assert!(status.log.contains(&generation(world, 2)), "{}", status.log);
+        let mut service = world.run();
+        serves(world, &mut service, 2).await;
+        let verified = world.sync_es(&["verify"]).output().await;
+        assert_eq!(verified.code, Some(0), "{}", verified.log);
+        let checked = world.sync_es(&["check"]).output().await;
+        assert_eq!(checked.code, Some(0), "{}", checked.log);
+        service.stop().await;
+    });
+}
+
+#[test]
+fn refused_documents_keep_the_alias_where_it_is_unless_they_are_accepted() {
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let call = with_a_mapping(world, &["run"]).await;
+        let mut service = call.start();
+        world.caught_up(&mut service).await;
+        world.execute(POISON).await;
+        world.caught_up(&mut service).await;
+        let rebuild = call.clone().arguments(&["rebuild"]);
+        let refused = rebuild.output().await;
+        assert_eq!(refused.code, Some(3), "{}", refused.log);
+        refused.failed_naming(&["--accept-dead-letters"]);
+        let on = async || world.search.indices(world.alias()).await;
+        assert_eq!(on().await, [generation(world, 1)]);
+        // It goes on with what there is.
+        let accepts = rebuild.arguments(&["rebuild", "--accept-dead-letters"]);
+        accepts.output().await.succeeded();
+        assert_eq!(on().await, [generation(world, 2)]);
+        service.stop().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_rebuilt_is_said_before_anything_is_made() {
+    in_world(async |world| {
+        add_rows(world, 3).await;
+        let nothing = rebuild(world, &[]).await;
+        assert_eq!(nothing.code, Some(9), "{}", nothing.log);
+        nothing.failed_naming(&[world.alias(), "let `sync-es run` fill the first one"]);
+
+        world
+            .sync_es(&["run", "--snapshot-only"])
+            .output()
+            .await
+            .succeeded();
+        let one_shot = rebuild(world, &[]).await;
+        assert_eq!(one_shot.code, Some(9), "{}", one_shot.log);
+        one_shot.failed_naming(&["one-shot"]);
+
+        let mut service = world.run();
+        world.caught_up(&mut service).await;
+        let back = rebuild(world, &["--rollback"]).await;
+        assert_eq!(back.code, Some(9), "{}", back.log);
+        let none = rebuild(world, &["--drop"]).await;
+        none.succeeded();
+        assert!(
+            none.log.contains("no generation but the one"),
+            "{}",
+            none.log
+        );
+
+        service.pause();
+        let mut first = world.sync_es(&["rebuild"]).start();
+        first
+            .until_log("it is at work", |log| log.contains("filling another"))
+            .await;
+        for arguments in [&[][..], &["--rollback"], &["--drop"]] {
+            let second = rebuild(world, arguments).await;
+            assert_eq!(second.code, Some(9), "{}", second.log);
+            second.failed_naming(&["another rebuild"]);
+        }
+        first.kill_9();
+        service.resume();
+        wait_until("the lock is free", async || {
+            (rebuild(world, &["--drop"]).await.code == Some(0)).then_some(())
+        })
+        .await;
+        world.caught_up(&mut service).await;
+        service.stop().await;
+        assert_tidy(world, &[]).await;
+    });
+}
