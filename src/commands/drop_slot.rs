@@ -33,7 +33,7 @@ async fn dropped(settings: &Settings) -> Result<(String, bool), Stop> {
     let slot = pipeline::names_at_work(&run::client(settings)?, &names)
         .await
         .slot;
-    let was_there = slot::drop_slot(&session.client, &slot)
+    let was_there = slot::drop_slot_once_let_go(&session.client, &slot)
         .await
         .map_err(|error| trouble(&error))?;
     Ok((slot, was_there))

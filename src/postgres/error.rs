@@ -27,6 +27,12 @@ impl Error {
         self.source.code().is_none_or(|state| heals(state.code()))
     }
 
+    /// Whether another session uses what is to be changed.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.source.code() == Some(&SqlState::OBJECT_IN_USE)
+    }
+
     /// Whether the role lacks a right.
     #[must_use]
     pub fn is_denied(&self) -> bool {

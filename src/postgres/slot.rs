@@ -6,11 +6,14 @@
 //! written but not yet visible. So the end of every transaction that could be meant is awaited:
 //! until `pg_snapshot_xmin` has passed an `xmax` read after the point was fixed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, error::SqlState, types::PgLsn};
 
-use super::Error;
+use super::{
+    Error,
+    lock::{LETTING_GO, PAUSE},
+};
 use crate::change::Lsn;
 
 /// A slot as `pg_replication_slots` shows it.
@@ -109,6 +112,22 @@ pub async fn drop_slot(client: &Client, name: &str) -> Result<bool, Error> {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(false),
         Err(error) => Err(error).map_err(Error::doing(format!("dropping replication slot {name}"))),
+    }
+}
+
+/// [`drop_slot`], once whoever has just ended has let it go.
+///
+/// # Errors
+/// The slot is still in use (55006), or the role may not.
+pub async fn drop_slot_once_let_go(client: &Client, name: &str) -> Result<bool, Error> {
+    let since = Instant::now();
+    loop {
+        match drop_slot(client, name).await {
+            Err(error) if error.is_in_use() && since.elapsed() < LETTING_GO => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            dropped => return dropped,
+        }
     }
 }
 

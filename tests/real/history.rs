@@ -15,6 +15,7 @@ pub(crate) async fn stopped_behind(world: &World) {
     let mut program = world.run();
     world.caught_up(&mut program).await;
     program.stop().await;
+    world.slot_is_idle().await;
     world
         .execute("INSERT INTO integrated_records (hk, name) VALUES ('missed', 'm')")
         .await;

@@ -325,6 +325,18 @@ impl World {
         self.confirmed_by(&self.slot()).await
     }
 
+    /// Waits until nobody streams from the slot: PostgreSQL lets it go a moment after the program has ended.
+    pub(crate) async fn slot_is_idle(&self) {
+        let active = format!(
+            "SELECT active FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.slot()
+        );
+        wait_until("the slot is idle", async || {
+            (self.ask(&active).await != Some(true)).then_some(())
+        })
+        .await;
+    }
+
     async fn confirmed_by(&self, slot: &str) -> Option<u64> {
         let lsn: Option<i64> = self
             .ask(&format!(

@@ -42,12 +42,12 @@ async fn drop_one(
         ..job.names.clone()
     };
     let client = &session.client;
-    if !lock::take(client, &writers_lock(&names)).await? {
+    if !lock::take_once_let_go(client, &writers_lock(&names)).await? {
         let why = format!("another instance writes into {}", names.index);
         return Err(Stop::CannotRebuild(why).into());
     }
     if let Some(slot) = slot
-        && slot::drop_slot(client, &slot).await?
+        && slot::drop_slot_once_let_go(client, &slot).await?
     {
         tracing::info!(slot, "dropped the slot");
     }

@@ -238,7 +238,7 @@ impl Lock {
     async fn take(job: &Job) -> Result<Self, Failure> {
         let session = postgres::connect(&job.postgres).await?;
         session.expire_when_silent().await?;
-        if lock::take(&session.client, &rebuild_lock(&job.names)).await? {
+        if lock::take_once_let_go(&session.client, &rebuild_lock(&job.names)).await? {
             return Ok(Self(session));
         }
         let why = format!("another rebuild of {} is at work", job.names.alias);

@@ -246,6 +246,7 @@ fn an_always_on_run_tells_no_secret_in_trouble_either() {
             world.caught_up(&mut program).await;
             let mut log = program.stop().await.log;
             // A stop by name.
+            world.slot_is_idle().await;
             let slot = world.slot();
             world
                 .execute(&format!("SELECT pg_drop_replication_slot('{slot}')"))
