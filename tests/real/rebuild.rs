@@ -15,7 +15,7 @@ use crate::{
     snapshot::add_rows,
     support::{
         Invocation, Outcome, Proxy, Search, SyncEs, Truth, Workload, World, assert_equal,
-        assert_tidy, in_world, wait_until,
+        assert_tidy, in_world,
     },
 };
 
@@ -209,6 +209,13 @@ async fn killed_in_snapshot(proxy: &Proxy, rebuild: &Invocation) {
 fn a_rebuild_that_is_killed_when_the_alias_has_moved_is_completed_by_the_service() {
     in_world(async |world| {
         add_rows(world, STILL).await;
+        // PostgreSQL does not end it for its silence.
+        world
+            .execute(&format!(
+                "ALTER DATABASE {} SET wal_sender_timeout = '1h'",
+                world.name
+            ))
+            .await;
         let mut service = world.run();
         world.caught_up(&mut service).await;
         // It cannot go over, so that the rebuild waits for it.
@@ -231,15 +238,22 @@ fn a_rebuild_that_is_killed_when_the_alias_has_moved_is_completed_by_the_service
 }
 
 #[test]
-fn without_a_service_the_next_run_goes_on_with_the_new_generation() {
+fn behind_a_stop_a_rebuild_leads_on_and_the_next_run_goes_on_with_the_new_generation() {
     in_world(async |world| {
         add_rows(world, STILL).await;
         let mut service = world.run();
         world.caught_up(&mut service).await;
         service.stop().await;
+        world.slot_is_idle().await;
         world
-            .execute("UPDATE integrated_records SET name = 'away' WHERE hk < 'row-2'")
+            .execute(&format!(
+                "SELECT pg_drop_replication_slot('{}');
+                 UPDATE integrated_records SET name = 'away' WHERE hk < 'row-2'",
+                world.slot()
+            ))
             .await;
+        let stopped = world.sync_es(&["run"]).output().await;
+        assert_eq!(stopped.code, Some(20), "{}", stopped.log);
         rebuild(world, &[]).await.succeeded();
         assert_eq!(slots(world).await, [slot(world, 2)]);
         assert_equal(world, &Truth::organizations()).await;
@@ -247,7 +261,10 @@ fn without_a_service_the_next_run_goes_on_with_the_new_generation() {
             .execute("DELETE FROM integrated_records WHERE hk < 'row-15'")
             .await;
         let status = world.sync_es(&["status"]).output().await;
-        assert!(status.log.contains(&generation(world, 2)), "{}", status.log);
+        let beside = format!("{}, no slot", generation(world, 1));
+        for told in [generation(world, 2), beside] {
+            assert!(status.log.contains(&told), "{told}\n{}", status.log);
+        }
         let mut service = world.run();
         serves(world, &mut service, 2).await;
         let verified = world.sync_es(&["verify"]).output().await;
@@ -310,8 +327,10 @@ fn what_cannot_be_rebuilt_is_said_before_anything_is_made() {
             none.log
         );
 
-        service.pause();
-        let mut first = world.sync_es(&["rebuild"]).start();
+        // Its snapshot does not come to its end.
+        let proxy = Proxy::start(world).await;
+        proxy.refuse_bulks_after(0);
+        let mut first = world.sync_es(&["rebuild"]).through(&proxy).start();
         first
             .until_log("it is at work", |log| log.contains("filling another"))
             .await;
@@ -321,11 +340,7 @@ fn what_cannot_be_rebuilt_is_said_before_anything_is_made() {
             second.failed_naming(&["another rebuild"]);
         }
         first.kill_9();
-        service.resume();
-        wait_until("the lock is free", async || {
-            (rebuild(world, &["--drop"]).await.code == Some(0)).then_some(())
-        })
-        .await;
+        rebuild(world, &["--drop"]).await.succeeded();
         world.caught_up(&mut service).await;
         service.stop().await;
         assert_tidy(world, &[]).await;

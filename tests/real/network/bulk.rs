@@ -69,7 +69,7 @@ fn a_stream_outlives_every_trouble_of_its_connections_to_elasticsearch() {
 #[test]
 fn a_snapshot_outlives_every_trouble_of_its_connections_to_elasticsearch() {
     in_world(async |world| {
-        let load = Load::start(world, 6_000, 20).await;
+        let load = Load::start(world, 12_000, 20).await;
         let wire = Wire::to_elasticsearch(world, load.seed).await;
         // So slow that the snapshot is not over before the last trouble.
         wire.set(WireMode::Throttle(64_000));
