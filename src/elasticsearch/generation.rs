@@ -64,6 +64,8 @@ pub struct Look {
     pub uuid: String,
     /// Our part of `_meta`; none when the index is not ours.
     pub meta: Option<Meta>,
+    /// The aliases that are on it.
+    pub aliases: Vec<String>,
     /// The mapping's `properties`.
     pub properties: Map<String, Value>,
     /// Vector fields that were loaded without a graph, with the mapping that they are to have.
@@ -176,6 +178,8 @@ impl Look {
 #[derive(Deserialize)]
 struct Found {
     #[serde(default)]
+    aliases: BTreeMap<String, Value>,
+    #[serde(default)]
     mappings: Mappings,
     settings: Settings,
 }
@@ -229,7 +233,11 @@ impl Settings {
 
 impl Found {
     fn into_look(self, index: String) -> Result<Look, IndexError> {
-        let Self { mappings, settings } = self;
+        let Self {
+            aliases,
+            mappings,
+            settings,
+        } = self;
         let meta = mappings
             .meta
             .get(META_KEY)
@@ -249,6 +257,7 @@ impl Found {
                 None => settings.uuid,
             },
             meta,
+            aliases: aliases.into_keys().collect(),
             deferred: deferred.cloned().unwrap_or_default(),
             properties: mappings.properties,
             // Elasticsearch lists only what is set; this is its default.

@@ -45,18 +45,16 @@ pub async fn alias_targets(client: &Client, alias: &str) -> Result<Vec<String>, 
     }
 }
 
-/// The indices of ours whose names match a pattern, in the order of their names.
+/// The indices whose names match a pattern, in the order of their names.
 ///
 /// # Errors
 /// The request failed.
-pub async fn generations(client: &Client, pattern: &str) -> Result<Vec<Look>, IndexError> {
+pub async fn indices(client: &Client, pattern: &str) -> Result<Vec<Look>, IndexError> {
     let query = [("flat_settings", "true"), ("expand_wildcards", "open")];
     let answer = client
         .request(Method::Get, &segment(pattern).to_string(), &query, None)
         .await?;
-    let mut looks = Look::read_all(&answer)?;
-    looks.retain(|look| look.meta.is_some());
-    Ok(looks)
+    Look::read_all(&answer)
 }
 
 /// Where an alias goes.
@@ -68,8 +66,8 @@ pub struct Move<'a> {
     pub from: &'a [String],
     /// The index that it is to be on alone.
     pub to: &'a str,
-    /// Another alias, which is put on the index that this one leaves.
-    pub left_behind: Option<&'a str>,
+    /// Another alias, which goes to the index that this one leaves.
+    pub previous: Option<&'a str>,
 }
 
 /// Moves an alias from the indices it is on to another one, in one step, so that readers never see
@@ -93,7 +91,7 @@ pub async fn swap_alias(client: &Client, swap: &Move<'_>) -> Result<(), IndexErr
     if found.iter().any(|index| !from.contains(index)) {
         return Err(elsewhere(found));
     }
-    let before = match swap.left_behind {
+    let before = match swap.previous {
         Some(name) => alias_targets(client, name).await?,
         None => Vec::new(),
     };
@@ -121,7 +119,7 @@ fn actions(swap: &Move<'_>, before: &[String]) -> Vec<Value> {
     let remove = |index: &String, alias| json!({"remove": {"index": index, "alias": alias, "must_exist": true}});
     let add = |index: &str, alias| json!({"add": {"index": index, "alias": alias}});
     let mut actions = Vec::new();
-    if let Some(name) = swap.left_behind {
+    if let Some(name) = swap.previous {
         actions.extend(before.iter().map(|index| remove(index, name)));
         // Of several indices none is the one that was left.
         if let [left] = swap.from {
@@ -145,7 +143,7 @@ mod tests {
             alias: "records",
             from: &from,
             to: "v3",
-            left_behind: Some("records-before"),
+            previous: Some("records-before"),
         };
         let told = |actions: &[Value]| -> Vec<String> {
             let one = |action: &Value| {
@@ -164,7 +162,7 @@ mod tests {
             ]
         );
         let alone = Move {
-            left_behind: None,
+            previous: None,
             ..swap
         };
         assert_eq!(

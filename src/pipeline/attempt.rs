@@ -63,7 +63,7 @@ impl<'a> Attempt<'a> {
         if !prepare::lead(job, session, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
-        generation::arrive(job, session).await?;
+        generation::arrive(job).await?;
         let runs = prepare::runs(job);
         let stored = prepare::stored_run(job, &runs, record).await?;
         let is_first = record.is_none();
@@ -473,7 +473,7 @@ impl<'a> Attempt<'a> {
             alias: &names.alias,
             from: &targets,
             to: &names.index,
-            left_behind: None,
+            previous: None,
         };
         swap_alias(client, &swap).await?;
         Ok(self.target.index.refresh().await?)

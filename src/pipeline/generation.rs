@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     elasticsearch::{Client, Index, Look, alias_targets},
-    postgres::{Session, lock, slot},
+    postgres::{self, Session, lock, slot},
 };
 
 /// The names as they are at work: index and slot are those of the generation that the alias is on, if it
@@ -75,47 +75,66 @@ pub(super) async fn stay(
 }
 
 /// Looks, once the lock is taken, whether the alias was moved while another instance was at work; then
-/// drops what a rebuild may have left.
+/// drops the slot that a rebuild has left which was killed before it could do so itself.
 ///
 /// # Errors
 /// It was, or one of the ends cannot be asked.
-pub(super) async fn arrive(job: &Job, session: &Session) -> Result<(), Failure> {
+pub(super) async fn arrive(job: &Job) -> Result<(), Failure> {
     let (client, names) = (&job.elasticsearch, &job.names);
     let targets = alias_targets(client, &names.alias).await?;
     stay(client, &targets, &names.index, &job.role).await?;
-    match job.role {
-        Role::Serve { .. } => tidy_up(client, session, names).await,
-        Role::Rebuild { .. } => Ok(()),
+    let Role::Serve { .. } = job.role else {
+        return Ok(());
+    };
+    let Some(previous) = previous(client, names).await? else {
+        return Ok(());
+    };
+    let session = postgres::connect(&job.postgres).await?;
+    let found = slot::look(&session.client, &previous.slot).await?;
+    // Whoever rebuilds may be filling it again.
+    if found.is_some() && lock::take(&session.client, &rebuild_lock(names)).await? {
+        drop_slot_of(&session, &previous).await?;
     }
+    Ok(())
 }
 
-/// Drops the slot of the generation that the alias has left: PostgreSQL would keep WAL for it without end.
-/// A rebuild does so itself; this is for one that was killed before.
+/// The generation that served before `names`, if it has had a slot of its own.
 ///
 /// # Errors
-/// One of the ends cannot be asked.
-async fn tidy_up(client: &Client, session: &Session, names: &Names) -> Result<(), Failure> {
-    let before = alias_targets(client, &left_behind(&names.alias)).await?;
-    let [before] = before.as_slice() else {
-        return Ok(());
+/// Elasticsearch cannot be asked.
+pub(super) async fn previous(client: &Client, names: &Names) -> Result<Option<Names>, Failure> {
+    let targets = alias_targets(client, &previous_alias(&names.alias)).await?;
+    let [index] = targets.as_slice() else {
+        return Ok(None);
     };
-    let look = Index::new(client, before).look().await?;
-    let found = look.and_then(|look| look.meta).and_then(|meta| meta.slot);
-    let Some(left) = found.filter(|left| *left != names.slot) else {
-        return Ok(());
-    };
-    let is_idle = |slot: &slot::Slot| slot.active_pid.is_none();
-    let idle = slot::look(&session.client, &left).await?.filter(is_idle);
-    // Whoever rebuilds may be filling it again.
-    if idle.is_some() && lock::is_free(&session.client, &rebuild_lock(names)).await? {
-        slot::drop_slot(&session.client, &left).await?;
+    let look = Index::new(client, index).look().await?;
+    let slot = look.and_then(|look| look.meta).and_then(|meta| meta.slot);
+    let own = slot.filter(|slot| *slot != names.slot);
+    Ok(own.map(|slot| Names {
+        index: index.clone(),
+        slot,
+        ..names.clone()
+    }))
+}
+
+/// Drops the slot of a generation that does not serve any more, for which PostgreSQL would keep WAL without
+/// end. False while an instance is still at work on it; the session keeps others from it.
+///
+/// # Errors
+/// PostgreSQL cannot be asked.
+pub(super) async fn drop_slot_of(session: &Session, left: &Names) -> Result<bool, Failure> {
+    let client = &session.client;
+    if !lock::take(client, &writers_lock(left)).await? {
+        return Ok(false);
+    }
+    if slot::drop_slot_once_let_go(client, &left.slot).await? {
         tracing::info!(
-            slot = left,
-            index = before,
+            slot = left.slot,
+            index = left.index,
             "dropped the slot of the generation before"
         );
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The lock of whoever writes into the generation.
@@ -129,7 +148,7 @@ pub(super) fn rebuild_lock(names: &Names) -> String {
 }
 
 /// The alias of the generation that served before `alias` went to the present one.
-pub(super) fn left_behind(alias: &str) -> String {
+pub(super) fn previous_alias(alias: &str) -> String {
     format!("{alias}-sync-previous")
 }
 
@@ -138,9 +157,16 @@ pub(super) fn pattern(names: &Names) -> String {
     format!("{}*", stem(&names.index))
 }
 
-/// Whether it is a generation of the same index as `names`.
-pub(super) fn is_of(look: &Look, names: &Names) -> bool {
+/// Whether an index is named as a generation of `names` is.
+pub(super) fn is_named_as(look: &Look, names: &Names) -> bool {
     stem(&look.index) == stem(&names.index)
+}
+
+/// Whether it is one: of ours, and under no other alias. Other tables' indices can be named alike.
+pub(super) fn is_of(look: &Look, names: &Names) -> bool {
+    let ours = [names.alias.clone(), previous_alias(&names.alias)];
+    let own_aliases = look.aliases.iter().all(|alias| ours.contains(alias));
+    is_named_as(look, names) && look.meta.is_some() && own_aliases
 }
 
 /// The generation with this number.

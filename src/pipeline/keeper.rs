@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Failure,
-    generation::left_behind,
+    generation::previous_alias,
     job::Role,
     record::{Record, STORE_INTERVAL},
     tail::{AliasSwitch, Shared, Tail},
@@ -147,15 +147,15 @@ impl<'a> Keeper<'a> {
         };
         let index = self.tail.target.index.name();
         let alias = &self.tail.alias;
-        let left_behind = match self.tail.role {
+        let previous = match self.tail.role {
             Role::Serve { .. } => None,
-            Role::Rebuild { .. } => Some(left_behind(alias)),
+            Role::Rebuild { .. } => Some(previous_alias(alias)),
         };
         let swap = Move {
             alias,
             from: &switch.from,
             to: index,
-            left_behind: left_behind.as_deref(),
+            previous: previous.as_deref(),
         };
         // Searches find at once what they found in the index before.
         self.tail.target.index.refresh().await?;

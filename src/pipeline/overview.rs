@@ -14,9 +14,7 @@ use super::{
 };
 use crate::{
     change::Lsn,
-    elasticsearch::{
-        Client, DeadLetters, Phase, RecordsError, Run, Runs, alias_targets, generations,
-    },
+    elasticsearch::{Client, DeadLetters, Phase, RecordsError, Run, Runs, alias_targets, indices},
     postgres::{self, slot},
     stop::Stop,
 };
@@ -200,7 +198,7 @@ async fn beside(
     names: &Names,
 ) -> Result<Vec<Beside>, Failure> {
     let mut beside = Vec::new();
-    for look in generations(client, &pattern(names)).await? {
+    for look in indices(client, &pattern(names)).await? {
         if !is_of(&look, names) || look.index == names.index {
             continue;
         }

@@ -116,5 +116,5 @@ pub(crate) const POINTS: [Point; 48] = [
     Point::new("stream-drained", AtTheEnd, Error),
     Point::new("last-position-stored", AtTheEnd, Error),
     Point::new("generation-compared", Rebuild, CrashOrStall),
-    Point::new("slot-before-dropped", Rebuild, CrashOrStall),
+    Point::new("previous-slot-dropped", Rebuild, CrashOrStall),
 ];

@@ -214,7 +214,7 @@ async fn an_alias_moves_in_one_step_and_only_from_where_it_is_expected() {
             alias: &alias,
             from,
             to,
-            left_behind: None,
+            previous: None,
         };
         swap_alias(&test.client, &swap).await
     };

@@ -1,6 +1,9 @@
 //! Drops the generations that do not serve: the one before, and one that was not completed.
 
-use super::{Lock, goal::Estate};
+use super::{
+    Lock,
+    goal::{Estate, slot_of},
+};
 use crate::{
     elasticsearch::{Index, Look},
     pipeline::{Failure, generation::writers_lock, job::Job, letters::purge, plan::Names, prepare},
@@ -19,13 +22,21 @@ pub async fn drop_generations(job: &Job) -> Result<Vec<String>, Stop> {
 
 async fn carry_out(job: &Job) -> Result<Vec<String>, Failure> {
     let Lock(session) = Lock::take(job).await?;
+    tokio::select! {
+        biased;
+        // It holds the locks.
+        lost = session.lost() => Err(Failure::Heals(lost.to_string())),
+        dropped = drop_all(job, &session) => dropped,
+    }
+}
+
+async fn drop_all(job: &Job, session: &Session) -> Result<Vec<String>, Failure> {
     let estate = Estate::look(job).await?;
-    let slot_of = |look: &Look| look.meta.as_ref().and_then(|meta| meta.slot.clone());
     let serving = slot_of(&estate.live);
     let mut dropped = Vec::new();
     for look in &estate.others {
         let slot = slot_of(look).filter(|slot| Some(slot) != serving.as_ref());
-        drop_one(job, &session, look, slot).await?;
+        drop_one(job, session, look, slot).await?;
         dropped.push(look.index.clone());
     }
     Ok(dropped)

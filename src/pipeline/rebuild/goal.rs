@@ -1,10 +1,10 @@
 //! Which generation the alias is to go to.
 
 use crate::{
-    elasticsearch::{Look, alias_targets, generations},
+    elasticsearch::{Look, alias_targets, indices},
     pipeline::{
         Failure,
-        generation::{is_of, left_behind, number, numbered, pattern},
+        generation::{is_named_as, is_of, number, numbered, pattern, previous_alias},
         job::Job,
         plan::Names,
     },
@@ -38,6 +38,8 @@ pub(super) struct Estate {
     previous: Option<String>,
     /// All others.
     pub(super) others: Vec<Look>,
+    /// The highest number of any index that is named so, also of somebody else's.
+    taken: u64,
 }
 
 impl Goal {
@@ -59,30 +61,34 @@ impl Estate {
     pub(super) async fn look(job: &Job) -> Result<Self, Failure> {
         let (client, names) = (&job.elasticsearch, &job.names);
         let targets = alias_targets(client, &names.alias).await?;
-        let mut others = generations(client, &pattern(names)).await?;
-        others.retain(|look| is_of(look, names));
-        let previous = alias_targets(client, &left_behind(&names.alias)).await?;
+        let mut found = indices(client, &pattern(names)).await?;
+        found.retain(|look| is_named_as(look, names));
+        let taken = found.iter().map(|look| number(&look.index)).max();
+        found.retain(|look| is_of(look, names));
         let live = |look: &Look| targets == [look.index.as_str()];
-        let Some(at) = others.iter().position(live) else {
+        let Some(at) = found.iter().position(live) else {
             let why = format!(
                 "alias {} points to {targets:?}, and not to one generation of {}: let `sync-es run` fill the first one",
                 names.alias, names.index
             );
             return Err(Stop::CannotRebuild(why).into());
         };
+        let live = found.remove(at);
+        found.retain(|look| has_the_source_of(look, &live));
+        let previous = alias_targets(client, &previous_alias(&names.alias)).await?;
         Ok(Self {
-            live: others.remove(at),
+            live,
             previous: previous.into_iter().next(),
-            others,
+            others: found,
+            taken: taken.unwrap_or_default(),
         })
     }
 
     fn swap(&self, goal: Goal, settings: &Names) -> Result<Swap, Stop> {
-        let live = &self.live;
-        let Some(slot) = live.meta.as_ref().and_then(|meta| meta.slot.clone()) else {
+        let Some(slot) = slot_of(&self.live) else {
             let why = format!(
                 "{} is filled by one-shot runs: name the next index in ELASTICSEARCH_INDEX_NAME, and fill that with `sync-es --snapshot-only`",
-                live.index
+                self.live.index
             );
             return Err(Stop::CannotRebuild(why));
         };
@@ -91,7 +97,7 @@ impl Estate {
             Goal::Previous => self.before(settings)?,
         };
         let from = Names {
-            index: live.index.clone(),
+            index: self.live.index.clone(),
             slot,
             ..settings.clone()
         };
@@ -102,8 +108,14 @@ impl Estate {
     fn next(&self, settings: &Names) -> Names {
         let previous = self.previous.as_deref().map_or(0, number);
         let served = number(&self.live.index).max(previous);
-        let others = self.others.iter().map(|look| number(&look.index));
-        numbered(settings, others.max().unwrap_or(0).max(served + 1))
+        let unfinished = self
+            .others
+            .iter()
+            .filter(|look| number(&look.index) > served);
+        match unfinished.max_by_key(|look| number(&look.index)) {
+            Some(look) => named(look, settings),
+            None => numbered(settings, self.taken.max(served) + 1),
+        }
     }
 
     fn before(&self, settings: &Names) -> Result<Names, Stop> {
@@ -116,13 +128,40 @@ impl Estate {
             );
             return Err(Stop::CannotRebuild(why));
         };
-        let slot = look.meta.as_ref().and_then(|meta| meta.slot.clone());
-        Ok(Names {
-            index: look.index.clone(),
-            slot: slot.unwrap_or_else(|| numbered(settings, number(&look.index)).slot),
-            ..settings.clone()
-        })
+        if number(&look.index) < number(&settings.index) {
+            let why = format!(
+                "ELASTICSEARCH_INDEX_NAME is {}, and a service with that setting would not go back to {}: name that there first",
+                settings.index, look.index
+            );
+            return Err(Stop::CannotRebuild(why));
+        }
+        Ok(named(look, settings))
     }
+}
+
+/// A generation that is there, by its name and the slot that it says it has.
+fn named(look: &Look, settings: &Names) -> Names {
+    let slot = slot_of(look);
+    Names {
+        index: look.index.clone(),
+        slot: slot.unwrap_or_else(|| numbered(settings, number(&look.index)).slot),
+        ..settings.clone()
+    }
+}
+
+/// The slot that it is filled from.
+pub(super) fn slot_of(look: &Look) -> Option<String> {
+    look.meta.as_ref().and_then(|meta| meta.slot.clone())
+}
+
+/// Whether it was made from the same table with the same key.
+fn has_the_source_of(look: &Look, other: &Look) -> bool {
+    let source = |look: &Look| {
+        let meta = look.meta.as_ref()?;
+        let (system, table) = (meta.system_identifier.clone(), meta.relation.oid);
+        Some((system, table, meta.key_column.clone()))
+    };
+    source(look) == source(other)
 }
 
 #[cfg(test)]
@@ -146,6 +185,7 @@ mod tests {
             live: look(live),
             previous: previous.map(str::to_owned),
             others: others.iter().map(|name| look(name)).collect(),
+            taken: others.iter().map(|name| number(name)).max().unwrap_or(0),
         }
     }
 
@@ -180,8 +220,11 @@ mod tests {
         assert_eq!(next("records_v1", behind, &["records_v2"]), "records_v3");
         let unfinished = ["records_v2", "records_v3"];
         assert_eq!(next("records_v1", behind, &unfinished), "records_v3");
-        // The one before is dropped, and its number is not given again.
         assert_eq!(next("records_v2", None, &[]), "records_v3");
+        // An index of somebody else's keeps its name.
+        let mut estate = estate("records_v1", None, &[]);
+        estate.taken = 7;
+        assert_eq!(to(&estate, Goal::Next).unwrap().0, "records_v8");
     }
 
     #[test]
@@ -198,6 +241,32 @@ mod tests {
             let none = back("records_v2", previous, others);
             assert!(matches!(none, Err(Stop::CannotRebuild(_))), "{none:?}");
         }
+    }
+
+    #[test]
+    fn there_is_no_way_back_from_what_the_settings_name() {
+        let estate = estate("records_v2", Some("records_v1"), &["records_v1"]);
+        let settings = Names {
+            index: "records_v2".to_owned(),
+            ..settings()
+        };
+        let refused = estate.swap(Goal::Previous, &settings);
+        assert!(
+            matches!(refused, Err(Stop::CannotRebuild(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn another_tables_index_of_a_like_name_is_no_generation() {
+        let (one, mut other) = (look("records_v1"), look("records_v2"));
+        assert!(is_of(&other, &settings()) && has_the_source_of(&other, &one));
+        other.meta.as_mut().unwrap().relation.oid += 1;
+        assert!(!has_the_source_of(&other, &one));
+        other.aliases = vec!["records".to_owned(), "records-sync-previous".to_owned()];
+        assert!(is_of(&other, &settings()));
+        other.aliases.push("others".to_owned());
+        assert!(!is_of(&other, &settings()));
     }
 
     #[test]

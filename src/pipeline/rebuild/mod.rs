@@ -13,24 +13,28 @@ mod goal;
 pub use drop::drop_generations;
 pub use goal::Goal;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
 use super::{
     Failure, Shutdown,
-    generation::rebuild_lock,
+    generation::{drop_slot_of, previous, rebuild_lock, writers_lock},
     job::{Job, Outcome, Role},
-    phases, prepare, survey,
+    phases,
+    plan::Names,
+    prepare, survey,
     verify::{Keys, Verify, compare},
 };
 use crate::{
     change::{Key, Version},
     elasticsearch::{Phase, Run, alias_targets},
-    postgres::{self, Session, lock, pages::Range, slot},
+    postgres::{self, Session, catalog, lock, pages::Range, slot},
     stop::Stop,
 };
-use goal::Swap;
 
 /// How often is looked whether a step is done.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -61,8 +65,20 @@ async fn carry_out(
     accepts_dead_letters: bool,
     mut shutdown: Shutdown,
 ) -> Result<Outcome, Failure> {
-    let lock = Lock::take(job).await?;
+    // Whoever starts it wants to know at once when an end cannot be reached.
+    let session = postgres::connect(&job.postgres).await;
+    let session = session.map_err(|error| Stop::Postgres(error.to_string()))?;
+    let pong = job.elasticsearch.ping().await;
+    pong.map_err(|error| Stop::Elasticsearch(error.to_string()))?;
+    let lock = Lock::take_with(session, job).await?;
     let swap = goal.swap(job).await?;
+    if goal == Goal::Next
+        && let Some(previous) = previous(&job.elasticsearch, &swap.from).await?
+    {
+        // A rebuild was killed when it had moved the alias already.
+        let_go(job, &swap.from, &previous).await?;
+    }
+    clear_the_way(job, &swap.to).await?;
     tracing::info!(
         from = swap.from.index,
         to = swap.to.index,
@@ -86,8 +102,8 @@ async fn carry_out(
         failpoint!("generation-compared");
         allow.send_replace(true);
         at_the_alias(&next).await?;
-        left(&next, &swap).await?;
-        failpoint!("slot-before-dropped");
+        let_go(&next, &swap.to, &swap.from).await?;
+        failpoint!("previous-slot-dropped");
         Ok(Outcome::Complete)
     };
     let mut run = Box::pin(phases::run(&next, Shutdown::new(asked)));
@@ -104,14 +120,48 @@ async fn carry_out(
     ended
 }
 
-/// Waits until the run, which is later than number `before`, has read the table and follows its slot.
+/// Looks that nobody fills the generation already, and removes what is left of one whose index somebody
+/// has deleted.
+async fn clear_the_way(job: &Job, to: &Names) -> Result<(), Failure> {
+    let session = postgres::connect(&job.postgres).await?;
+    // Free again with the session.
+    if !lock::take_once_let_go(&session.client, &writers_lock(to)).await? {
+        let why = format!("another instance writes into {}", to.index);
+        return Err(Stop::CannotRebuild(why).into());
+    }
+    let of_it = Job {
+        names: to.clone(),
+        ..job.clone()
+    };
+    let runs = prepare::runs(&of_it);
+    let is_there = survey::index(&of_it).await?.is_some();
+    if let Some(run) = runs.latest().await?.filter(|_| !is_there) {
+        if let Some(slot) = run.slot {
+            slot::drop_slot_once_let_go(&session.client, &slot).await?;
+        }
+        runs.forget().await?;
+    }
+    Ok(())
+}
+
+/// Waits until the run, which is later than number `before`, has read the table, has caught up with what
+/// was written until then, and has built its vector graph.
 async fn loaded(next: &Job, before: u64) -> Result<(), Failure> {
     let runs = prepare::runs(next);
     let follows =
         |run: &Run| run.number > before && run.sync_finished && run.phase == Phase::Stream;
+    let mut mark = None;
     let is_loaded = async || -> Result<bool, Failure> {
-        let run = runs.latest_of(true).await?;
-        Ok(run.as_ref().is_some_and(follows))
+        let Some(run) = runs.latest_of(true).await?.filter(follows) else {
+            return Ok(false);
+        };
+        if mark.is_none() {
+            let session = postgres::connect(&next.postgres).await?;
+            mark = Some(catalog::mark(&session.client).await?);
+        }
+        let look = survey::index(next).await?;
+        let is_built = look.is_some_and(|look| look.deferred.is_empty());
+        Ok(is_built && run.acknowledged_lsn >= mark)
     };
     until(next, "looking at the run", is_loaded).await
 }
@@ -181,30 +231,28 @@ async fn at_the_alias(next: &Job) -> Result<(), Failure> {
     until(next, "looking at the alias", is_there).await
 }
 
-/// Waits until the service has let the slot of the generation before go, and drops it.
-async fn left(next: &Job, swap: &Swap) -> Result<(), Failure> {
-    let slot = &swap.from.slot;
+/// Waits until whoever writes into the generation that has served before has gone over to the one that
+/// serves now, and drops its slot.
+async fn let_go(job: &Job, serving: &Names, left: &Names) -> Result<(), Failure> {
     let mut told = false;
     let is_gone = async || -> Result<bool, Failure> {
-        let session = postgres::connect(&next.postgres).await?;
-        let found = slot::look(&session.client, slot).await?;
-        if found.is_some_and(|found| found.active_pid.is_some()) {
-            if !told {
-                tracing::info!(slot, "waiting for the service to go over");
-                told = true;
-            }
-            return Ok(false);
-        }
-        if slot::drop_slot(&session.client, slot).await? {
-            tracing::info!(
-                slot,
-                index = swap.from.index,
-                "dropped the slot of the generation before"
+        let targets = alias_targets(&job.elasticsearch, &serving.alias).await?;
+        if targets != [serving.index.as_str()] {
+            let why = format!(
+                "alias {} was moved to {targets:?} meanwhile, so the slot {} is not dropped",
+                serving.alias, left.slot
             );
+            return Err(Stop::CannotRebuild(why).into());
         }
-        Ok(true)
+        let session = postgres::connect(&job.postgres).await?;
+        let gone = drop_slot_of(&session, left).await?;
+        if !gone && !told {
+            tracing::info!(slot = left.slot, "waiting for the service to go over");
+            told = true;
+        }
+        Ok(gone)
     };
-    until(next, "dropping the slot of the generation before", is_gone).await
+    until(job, "dropping the slot of the generation before", is_gone).await
 }
 
 /// Looks again and again until it is so. A trouble that heals is waited for.
@@ -236,7 +284,10 @@ impl Lock {
     /// # Errors
     /// Another one is at work, or PostgreSQL cannot be asked.
     async fn take(job: &Job) -> Result<Self, Failure> {
-        let session = postgres::connect(&job.postgres).await?;
+        Self::take_with(postgres::connect(&job.postgres).await?, job).await
+    }
+
+    async fn take_with(session: Session, job: &Job) -> Result<Self, Failure> {
         session.expire_when_silent().await?;
         if lock::take_once_let_go(&session.client, &rebuild_lock(&job.names)).await? {
             return Ok(Self(session));
@@ -249,17 +300,22 @@ impl Lock {
     async fn hold(mut self, job: &Job) -> Failure {
         loop {
             let lost = self.0.lost().await;
-            let trouble = Failure::Heals(lost.to_string());
-            let mut attempt = 1;
-            let mut failure = trouble;
+            // PostgreSQL may take the lost session for alive as long as that.
+            let expires = Instant::now() + self.0.silence_max();
+            let mut failure = Failure::Heals(lost.to_string());
+            let mut attempt = 0;
             self = loop {
+                attempt += 1;
                 let doing = "taking the lock of the rebuild again";
                 if let Err(failure) = failure.wait(job.retry, attempt, doing).await {
                     return failure;
                 }
                 match Self::take(job).await {
                     Ok(lock) => break lock,
-                    Err(again) => (failure, attempt) = (again, attempt + 1),
+                    Err(Failure::Stop(taken)) if Instant::now() < expires => {
+                        failure = Failure::Heals(taken.to_string());
+                    }
+                    Err(again) => failure = again,
                 }
             };
         }
