@@ -121,6 +121,12 @@ impl Look {
         looks.collect()
     }
 
+    /// The slot that it says it is filled from.
+    #[must_use]
+    pub fn slot(&self) -> Option<&str> {
+        self.meta.as_ref()?.slot.as_deref()
+    }
+
     /// The whole `_meta` with our part replaced.
     pub(super) fn with_meta(self, meta: &Meta) -> Map<String, Value> {
         let mut all = self.all_meta;

@@ -1,7 +1,7 @@
 //! What covers more than one index: templates, and the alias that readers use.
 //!
 //! A template with `allow_auto_create: false` is what keeps a write from making an index where one
-//! was deleted. The alias moves in one step, and is looked at again afterwards.
+//! was deleted. The alias moves in one step and is looked at again afterwards.
 
 use std::collections::BTreeMap;
 
@@ -114,7 +114,7 @@ pub async fn swap_alias(client: &Client, swap: &Move<'_>) -> Result<(), IndexErr
     }
 }
 
-/// `before` is what the alias that is left behind is on until now.
+/// `before` is what the alias `previous` is on until now.
 fn actions(swap: &Move<'_>, before: &[String]) -> Vec<Value> {
     let remove = |index: &String, alias| json!({"remove": {"index": index, "alias": alias, "must_exist": true}});
     let add = |index: &str, alias| json!({"add": {"index": index, "alias": alias}});

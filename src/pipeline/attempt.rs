@@ -63,7 +63,7 @@ impl<'a> Attempt<'a> {
         if !prepare::lead(job, session, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
-        generation::arrive(job).await?;
+        generation::arrive(job, session).await?;
         let runs = prepare::runs(job);
         let stored = prepare::stored_run(job, &runs, record).await?;
         let is_first = record.is_none();

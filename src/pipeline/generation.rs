@@ -79,7 +79,7 @@ pub(super) async fn stay(
 ///
 /// # Errors
 /// It was, or one of the ends cannot be asked.
-pub(super) async fn arrive(job: &Job) -> Result<(), Failure> {
+pub(super) async fn arrive(job: &Job, session: &Session) -> Result<(), Failure> {
     let (client, names) = (&job.elasticsearch, &job.names);
     let targets = alias_targets(client, &names.alias).await?;
     stay(client, &targets, &names.index, &job.role).await?;
@@ -89,10 +89,13 @@ pub(super) async fn arrive(job: &Job) -> Result<(), Failure> {
     let Some(previous) = previous(client, names).await? else {
         return Ok(());
     };
+    if slot::look(&session.client, &previous.slot).await?.is_none() {
+        return Ok(());
+    }
+    // Its locks are kept no longer than this takes.
     let session = postgres::connect(&job.postgres).await?;
-    let found = slot::look(&session.client, &previous.slot).await?;
     // Whoever rebuilds may be filling it again.
-    if found.is_some() && lock::take(&session.client, &rebuild_lock(names)).await? {
+    if lock::take(&session.client, &rebuild_lock(names)).await? {
         drop_slot_of(&session, &previous).await?;
     }
     Ok(())
@@ -108,11 +111,11 @@ pub(super) async fn previous(client: &Client, names: &Names) -> Result<Option<Na
         return Ok(None);
     };
     let look = Index::new(client, index).look().await?;
-    let slot = look.and_then(|look| look.meta).and_then(|meta| meta.slot);
-    let own = slot.filter(|slot| *slot != names.slot);
+    let slot = look.as_ref().and_then(Look::slot);
+    let own = slot.filter(|&slot| slot != names.slot);
     Ok(own.map(|slot| Names {
         index: index.clone(),
-        slot,
+        slot: slot.to_owned(),
         ..names.clone()
     }))
 }
@@ -200,10 +203,10 @@ fn slot_of(settings: &Names, index: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn names(index: &str) -> Names {
+    pub(in crate::pipeline) fn names(index: &str) -> Names {
         Names {
             key: "hk".to_owned(),
             publication: "sync_es".to_owned(),

@@ -83,10 +83,15 @@ impl Job {
             Role::Serve { .. } => generation::at_work(&self.elasticsearch, &self.names).await?,
             Role::Rebuild { .. } => self.names.clone(),
         };
-        Ok(Self {
+        Ok(self.on(names))
+    }
+
+    /// The same job on what is named so.
+    pub(super) fn on(&self, names: Names) -> Self {
+        Self {
             names,
             ..self.clone()
-        })
+        }
     }
 }
 

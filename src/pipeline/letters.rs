@@ -90,7 +90,7 @@ async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
 }
 
 /// The letters of the index as it is now.
-async fn handle(job: &Job) -> Result<DeadLetters, Failure> {
+pub(super) async fn handle(job: &Job) -> Result<DeadLetters, Failure> {
     let job = &job.at_work().await?;
     let server = job.elasticsearch.ping().await?;
     let name = &job.names.index;

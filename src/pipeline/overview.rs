@@ -142,7 +142,6 @@ impl Overview {
         let mut troubles = Vec::new();
         // Where that cannot be asked, the same trouble is told of the records.
         let names = &names_at_work(client, settings).await;
-        overview.index.clone_from(&names.index);
         let (records, slot) = tokio::join!(records(client, names), slot(postgres, &names.slot));
         match records {
             Ok(records) => overview = records,
@@ -157,6 +156,7 @@ impl Overview {
             // Whichever end it is, it has been told above.
             Err(failure) => tracing::debug!(?failure, "looking at the other generations"),
         }
+        overview.index.clone_from(&names.index);
         let position = overview.run.as_ref().and_then(|run| run.position);
         let behind = |(end, position): (Lsn, Lsn)| end.0.saturating_sub(position.0);
         overview.lag_bytes = overview.wal_end.zip(position).map(behind);
@@ -171,10 +171,7 @@ async fn records(client: &Client, names: &Names) -> Result<Overview, RecordsErro
         .await?
         .into_iter();
     let Some(run) = runs.next() else {
-        return Ok(Overview {
-            index: names.index.clone(),
-            ..Overview::default()
-        });
+        return Ok(Overview::default());
     };
     let letters = DeadLetters::new(
         client,
@@ -183,7 +180,6 @@ async fn records(client: &Client, names: &Names) -> Result<Overview, RecordsErro
         &run.index_uuid,
     );
     Ok(Overview {
-        index: names.index.clone(),
         dead_letters: Some(letters.count_seen().await?),
         alias_points_to: alias_targets(client, &names.alias).await?,
         run: Some(run.into()),
@@ -202,8 +198,8 @@ async fn beside(
         if !is_of(&look, names) || look.index == names.index {
             continue;
         }
-        let slot = match look.meta.and_then(|meta| meta.slot) {
-            Some(name) if name != names.slot => slot(postgres, &name).await?.1,
+        let slot = match look.slot() {
+            Some(name) if name != names.slot => slot(postgres, name).await?.1,
             _ => None,
         };
         let index = look.index;

@@ -1,9 +1,6 @@
 //! Drops the generations that do not serve: the one before, and one that was not completed.
 
-use super::{
-    Lock,
-    goal::{Estate, slot_of},
-};
+use super::{Lock, goal::Estate};
 use crate::{
     elasticsearch::{Index, Look},
     pipeline::{Failure, generation::writers_lock, job::Job, letters::purge, plan::Names, prepare},
@@ -32,10 +29,10 @@ async fn carry_out(job: &Job) -> Result<Vec<String>, Failure> {
 
 async fn drop_all(job: &Job, session: &Session) -> Result<Vec<String>, Failure> {
     let estate = Estate::look(job).await?;
-    let serving = slot_of(&estate.live);
+    let serving = estate.live.slot();
     let mut dropped = Vec::new();
     for look in &estate.others {
-        let slot = slot_of(look).filter(|slot| Some(slot) != serving.as_ref());
+        let slot = look.slot().filter(|&slot| Some(slot) != serving);
         drop_one(job, session, look, slot).await?;
         dropped.push(look.index.clone());
     }
@@ -46,7 +43,7 @@ async fn drop_one(
     job: &Job,
     session: &Session,
     look: &Look,
-    slot: Option<String>,
+    slot: Option<&str>,
 ) -> Result<(), Failure> {
     let names = Names {
         index: look.index.clone(),
@@ -58,14 +55,11 @@ async fn drop_one(
         return Err(Stop::CannotRebuild(why).into());
     }
     if let Some(slot) = slot
-        && slot::drop_slot_once_let_go(client, &slot).await?
+        && slot::drop_slot_once_let_go(client, slot).await?
     {
         tracing::info!(slot, "dropped the slot");
     }
-    let of_it = Job {
-        names,
-        ..job.clone()
-    };
+    let of_it = job.on(names);
     prepare::runs(&of_it).forget().await?;
     let server = job.elasticsearch.ping().await?;
     purge(&prepare::dead_letters(&of_it, &server, &look.uuid), None).await?;

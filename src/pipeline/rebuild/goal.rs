@@ -85,7 +85,7 @@ impl Estate {
     }
 
     fn swap(&self, goal: Goal, settings: &Names) -> Result<Swap, Stop> {
-        let Some(slot) = slot_of(&self.live) else {
+        let Some(slot) = self.live.slot() else {
             let why = format!(
                 "{} is filled by one-shot runs: name the next index in ELASTICSEARCH_INDEX_NAME, and fill that with `sync-es --snapshot-only`",
                 self.live.index
@@ -98,7 +98,7 @@ impl Estate {
         };
         let from = Names {
             index: self.live.index.clone(),
-            slot,
+            slot: slot.to_owned(),
             ..settings.clone()
         };
         Ok(Swap { from, to })
@@ -141,17 +141,12 @@ impl Estate {
 
 /// A generation that is there, by its name and the slot that it says it has.
 fn named(look: &Look, settings: &Names) -> Names {
-    let slot = slot_of(look);
-    Names {
-        index: look.index.clone(),
-        slot: slot.unwrap_or_else(|| numbered(settings, number(&look.index)).slot),
-        ..settings.clone()
+    let mut names = numbered(settings, number(&look.index));
+    look.index.clone_into(&mut names.index);
+    if let Some(slot) = look.slot() {
+        slot.clone_into(&mut names.slot);
     }
-}
-
-/// The slot that it is filled from.
-pub(super) fn slot_of(look: &Look) -> Option<String> {
-    look.meta.as_ref().and_then(|meta| meta.slot.clone())
+    names
 }
 
 /// Whether it was made from the same table with the same key.
@@ -167,7 +162,10 @@ fn has_the_source_of(look: &Look, other: &Look) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::plan::tests::{index, meta};
+    use crate::pipeline::{
+        generation::tests::names,
+        plan::tests::{index, meta},
+    };
 
     fn look(name: &str) -> Look {
         let slot = (name != "records_v1").then(|| format!("sync_es_{}", &name[8..]));
@@ -190,13 +188,7 @@ mod tests {
     }
 
     fn settings() -> Names {
-        Names {
-            key: "hk".to_owned(),
-            publication: "sync_es".to_owned(),
-            slot: "sync_es".to_owned(),
-            index: "records_v1".to_owned(),
-            alias: "records".to_owned(),
-        }
+        names("records_v1")
     }
 
     /// Index and slot of the generation that the alias is to go to.
@@ -246,11 +238,7 @@ mod tests {
     #[test]
     fn there_is_no_way_back_from_what_the_settings_name() {
         let estate = estate("records_v2", Some("records_v1"), &["records_v1"]);
-        let settings = Names {
-            index: "records_v2".to_owned(),
-            ..settings()
-        };
-        let refused = estate.swap(Goal::Previous, &settings);
+        let refused = estate.swap(Goal::Previous, &names("records_v2"));
         assert!(
             matches!(refused, Err(Stop::CannotRebuild(_))),
             "{refused:?}"

@@ -13,10 +13,7 @@ mod goal;
 pub use drop::drop_generations;
 pub use goal::Goal;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -24,13 +21,12 @@ use super::{
     Failure, Shutdown,
     generation::{drop_slot_of, previous, rebuild_lock, writers_lock},
     job::{Job, Outcome, Role},
-    phases,
+    letters, phases,
     plan::Names,
     prepare, survey,
     verify::{Keys, Verify, compare},
 };
 use crate::{
-    change::{Key, Version},
     elasticsearch::{Phase, Run, alias_targets},
     postgres::{self, Session, catalog, lock, pages::Range, slot},
     stop::Stop,
@@ -129,10 +125,7 @@ async fn clear_the_way(job: &Job, to: &Names) -> Result<(), Failure> {
         let why = format!("another instance writes into {}", to.index);
         return Err(Stop::CannotRebuild(why).into());
     }
-    let of_it = Job {
-        names: to.clone(),
-        ..job.clone()
-    };
+    let of_it = job.on(to.clone());
     let runs = prepare::runs(&of_it);
     let is_there = survey::index(&of_it).await?.is_some();
     if let Some(run) = runs.latest().await?.filter(|_| !is_there) {
@@ -177,7 +170,7 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
     };
     let equals = async || -> Result<bool, Failure> {
         let report = Box::pin(compare(next, &wanted)).await?;
-        let letters = letters(next).await?;
+        let letters = letters::handle(next).await?.keys().await?;
         let differ = report.found();
         let is_refused = |key| letters.contains_key(key);
         let kept = &report.differences;
@@ -211,14 +204,6 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
         Ok(true)
     };
     until(next, "comparing", equals).await
-}
-
-/// The keys that have a dead letter in the generation.
-async fn letters(next: &Job) -> Result<HashMap<Key, Version>, Failure> {
-    let server = next.elasticsearch.ping().await?;
-    let uuid = survey::index(next).await?.map(|look| look.uuid);
-    let letters = prepare::dead_letters(next, &server, &uuid.unwrap_or_default());
-    Ok(letters.keys().await?)
 }
 
 /// Waits until the run has moved the alias.
