@@ -2,8 +2,10 @@
 //! since what it lacks would show as data lost or as every document refused. Pure.
 
 use serde_json::{Value as Json, json};
+use wildmatch::WildMatchPattern;
 
 use super::{
+    dialect::Dialect,
     layout::{Content, Layout, Node},
     mapping,
     template::{TemplateOptions, fill, keep_vectors_in_source, setting},
@@ -46,11 +48,15 @@ pub enum TemplateError {
     },
     /// A vector field that takes other vectors than the documents have.
     #[error(
-        "the index template's field {path:?} must be a dense_vector with \"dims\": {dimensions}"
+        "the index template's field {path:?} must be a {type_name} with {length:?}: {dimensions}"
     )]
     Vector {
         /// The field.
         path: String,
+        /// The type that it must have.
+        type_name: &'static str,
+        /// The member that has the length.
+        length: &'static str,
         /// The length of the documents' vectors.
         dimensions: u32,
     },
@@ -67,7 +73,7 @@ pub fn own_template(
 ) -> Result<Json, TemplateError> {
     fill(&mut template, options)?;
     check_template(&template, layout, options)?;
-    keep_vectors_in_source(&mut template, options);
+    keep_vectors_in_source(&mut template, layout.dialect, options);
     Ok(template)
 }
 
@@ -80,7 +86,8 @@ pub fn check_template(
     layout: &Layout,
     options: &TemplateOptions,
 ) -> Result<(), TemplateError> {
-    if template["allow_auto_create"] != json!(false) {
+    let guards = layout.dialect == Dialect::Elasticsearch;
+    if guards && template["allow_auto_create"] != json!(false) {
         return Err(TemplateError::Guard {
             needs: "\"allow_auto_create\": false",
             reason: "a delete that finds no index would create one under its name",
@@ -108,29 +115,28 @@ pub fn check_template(
             return Err(TemplateError::Pattern(name.clone()));
         }
     }
-    check_fields(&layout.nodes, "", &template["template"]["mappings"])
+    let mappings = &template["template"]["mappings"];
+    check_fields(&layout.nodes, "", mappings, layout.dialect)
 }
 
 /// Whether an index pattern, in which `*` stands for any text, matches a name.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            name.char_indices()
-                .map(|(at, _)| at)
-                .chain([name.len()])
-                .any(|at| matches(rest, &name[at..]))
-        }),
-    }
+    WildMatchPattern::<'*', '\0'>::new(pattern).matches(name)
 }
 
 /// Every field of the layout must find its place in the mappings.
-fn check_fields(nodes: &[Node], parent: &str, mappings: &Json) -> Result<(), TemplateError> {
+fn check_fields(
+    nodes: &[Node],
+    parent: &str,
+    mappings: &Json,
+    dialect: Dialect,
+) -> Result<(), TemplateError> {
+    let (type_name, length) = dialect.vector();
     for node in nodes {
         let path = format!("{parent}{}", node.name);
         let (derived, vector) = match &node.content {
             Content::Object(nodes) => {
-                check_fields(nodes, &format!("{path}."), mappings)?;
+                check_fields(nodes, &format!("{path}."), mappings, dialect)?;
                 continue;
             }
             Content::GeoPoint { .. } => (mapping::geo_point(), None),
@@ -138,13 +144,18 @@ fn check_fields(nodes: &[Node], parent: &str, mappings: &Json) -> Result<(), Tem
         };
         match (place(mappings, &path, false), vector) {
             (Place::None, _) => {
-                let mapping = derived.to_string();
+                let mapping = dialect.field(derived).to_string();
                 return Err(TemplateError::Field { path, mapping });
             }
             (Place::Field(field), Some(dimensions))
-                if field["type"] != "dense_vector" || field["dims"] != dimensions =>
+                if field["type"] != type_name || field[length] != dimensions =>
             {
-                return Err(TemplateError::Vector { path, dimensions });
+                return Err(TemplateError::Vector {
+                    path,
+                    type_name,
+                    length,
+                    dimensions,
+                });
             }
             _ => {}
         }
@@ -169,7 +180,10 @@ fn place<'a>(object: &'a Json, path: &str, strict: bool) -> Place<'a> {
         Json::String(dynamic) => dynamic.starts_with("strict"),
         _ => false,
     };
-    if object["enabled"] == json!(false) || object["type"] == "flattened" {
+    if object["enabled"] == json!(false)
+        || object["type"] == "flattened"
+        || object["type"] == "flat_object"
+    {
         return Place::Open;
     }
     let object_type = object["type"].as_str().unwrap_or("object");

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{declaration::InvalidVectors, error::ShapeError, json as text, mapping};
+use super::{
+    declaration::InvalidVectors, dialect::Dialect, error::ShapeError, json as text, mapping,
+};
 
 /// A shape bound to one relation: column indices instead of names. Cheap to encode with.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Layout {
     pub(super) invalid_vectors: InvalidVectors,
     /// The index template that came with the program for this table.
     pub(super) template: Json,
+    /// Whose words its mapping and its template are in.
+    pub(super) dialect: Dialect,
 }
 
 /// A field of a document, or an object of fields.
@@ -85,7 +89,8 @@ impl Layout {
     #[must_use]
     pub fn properties(&self) -> Json {
         let built_in = &self.template["template"]["mappings"]["properties"];
-        properties(&self.nodes, Some(built_in))
+        self.dialect
+            .properties(properties(&self.nodes, Some(built_in)))
     }
 }
 

@@ -4,7 +4,7 @@
 //! So every scalar that has values beyond its Elasticsearch type (`numeric` NaN, year 12026, an
 //! address with a netmask) is mapped with `ignore_malformed`: the value stays in `_source` as it is
 //! and is not indexed. Strings too long for a term are kept out of the index by `ignore_above`.
-//! Pure. docs/document.md has the table for readers.
+//! Pure. docs/document.md has the table for readers, docs/opensearch.md where OpenSearch falls short.
 
 use serde_json::{Map, Value as Json, json};
 

@@ -7,6 +7,7 @@
 
 mod declaration;
 mod deferral;
+mod dialect;
 mod difference;
 mod encode;
 mod error;
@@ -23,6 +24,7 @@ mod vector;
 
 pub use declaration::InvalidVectors;
 pub use deferral::{Deferral, deferral};
+pub use dialect::Dialect;
 pub use encode::{EncodeError, Encoded};
 pub use error::ShapeError;
 pub use guard::{TemplateError, check_template, own_template};

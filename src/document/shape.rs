@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     declaration::{ColumnRule, Declaration, FieldRule, FieldType, GeoRule, InvalidVectors},
+    dialect::Dialect,
     error::{DIMENSIONS_MAX, ShapeError},
     layout::{Content, Form, Layout, Leaf, Tree},
     mapping, template,
@@ -32,6 +33,7 @@ pub struct Shape {
     invalid_vectors: InvalidVectors,
     dimensions: u32,
     template: &'static str,
+    dialect: Dialect,
 }
 
 /// A column's rule: the built-in one, with the keys that the user gave over it.
@@ -74,7 +76,14 @@ impl Shape {
             invalid_vectors: user.invalid_vectors.unwrap_or_default(),
             dimensions,
             template,
+            dialect: Dialect::default(),
         })
+    }
+
+    /// The same shape for whoever reads mappings in these words.
+    #[must_use]
+    pub fn in_words_of(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// Binds the shape to the relation's columns, in the table's order.
@@ -116,6 +125,7 @@ impl Shape {
             columns: relation.columns.iter().map(|c| c.name.clone()).collect(),
             invalid_vectors: self.invalid_vectors,
             template: serde_json::from_str(self.template)?,
+            dialect: self.dialect,
         })
     }
 

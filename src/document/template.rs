@@ -2,12 +2,17 @@
 //!
 //! What must hold: a name that the alias or a generation has is never created by a write
 //! (`allow_auto_create: false` is the only guard that stops a bulk delete, `require_alias` does
-//! not), what Elasticsearch acknowledges is on disk (`translog.durability: request`), and the strict
-//! mapping has every field of the layout. `guard.rs` holds a user's own template to the same. Pure.
+//! not; OpenSearch has none), what Elasticsearch acknowledges is on disk (`translog.durability:
+//! request`), and the strict mapping has every field of the layout. `guard.rs` holds a user's own
+//! template to the same. Pure.
 
 use serde_json::{Value as Json, json};
 
-use super::{guard::TemplateError, layout::Layout};
+use super::{
+    dialect::{Dialect, has_vector},
+    guard::TemplateError,
+    layout::Layout,
+};
 
 /// The template for `integrated_records`, readable on its own.
 pub(super) const INTEGRATED_RECORDS: &str = include_str!("../../templates/integrated_records.json");
@@ -45,7 +50,8 @@ pub fn template(layout: &Layout, options: &TemplateOptions) -> Json {
     }
     // The built-in templates hold no unknown placeholder: a test reads them.
     let _ = fill(&mut template, options);
-    keep_vectors_in_source(&mut template, options);
+    layout.dialect.template(&mut template);
+    keep_vectors_in_source(&mut template, layout.dialect, options);
     template
 }
 
@@ -85,17 +91,29 @@ pub(super) fn fill(json: &mut Json, options: &TemplateOptions) -> Result<(), Tem
 
 /// From 9.2 on Elasticsearch leaves vectors out of `_source` unless told otherwise, and then writes
 /// `_source` anew: a number of a `jsonb` comes back as another text (9999999999999999.99 as
-/// 1.0E16). So vectors stay, unless the template decides itself. Older servers refuse the setting.
-pub(super) fn keep_vectors_in_source(template: &mut Json, options: &TemplateOptions) {
-    let settings = &mut template["template"]["settings"];
-    let decided = [
-        "index.mapping.exclude_source_vectors",
-        "mapping.exclude_source_vectors",
-    ]
-    .iter()
-    .any(|path| setting(settings, path).is_some());
-    if options.server_version >= (9, 2) && !decided {
-        settings["index.mapping.exclude_source_vectors"] = json!(false);
+/// 1.0E16). OpenSearch does so from 3.0 on. So vectors stay, unless the template decides itself. Older
+/// versions of Elasticsearch refuse the setting.
+pub(super) fn keep_vectors_in_source(
+    template: &mut Json,
+    dialect: Dialect,
+    options: &TemplateOptions,
+) {
+    let body = &mut template["template"];
+    let (name, is_wanted) = match dialect {
+        Dialect::Elasticsearch => (
+            "mapping.exclude_source_vectors",
+            options.server_version >= (9, 2),
+        ),
+        Dialect::OpenSearch => (
+            "knn.derived_source.enabled",
+            has_vector(&body["mappings"]["properties"]),
+        ),
+    };
+    let settings = &mut body["settings"];
+    let full = format!("index.{name}");
+    let decided = setting(settings, &full).is_some() || setting(settings, name).is_some();
+    if is_wanted && !decided {
+        settings[full] = false.into();
     }
 }
 
@@ -135,6 +153,33 @@ mod tests {
             assert_eq!(index["refresh_interval"], "1s");
             assert_eq!(template["template"]["mappings"]["dynamic"], "strict");
         }
+    }
+
+    #[test]
+    fn in_opensearch_s_words_nothing_is_left_that_it_does_not_know() {
+        let relation = row("integrated_records", organization(3)).relation.clone();
+        let shape = Shape::for_table("integrated_records", None, 3).unwrap();
+        let layout = shape.in_words_of(Dialect::OpenSearch).bind(&relation);
+        let layout = layout.unwrap();
+        let options = TemplateOptions {
+            server_version: (9, 9),
+            ..options()
+        };
+        let template = template(&layout, &options);
+        assert_eq!(check_template(&template, &layout, &options), Ok(()));
+        let kept = "index.knn.derived_source.enabled";
+        let settings = &template["template"]["settings"];
+        assert_eq!(setting(settings, kept), Some(&json!(false)));
+        let text = template.to_string();
+        for unknown in ["auto_create", "dense_vector", "flattened", "exclude_source"] {
+            assert!(!text.contains(unknown), "{unknown}: {text}");
+        }
+        let mut of_elasticsearch = template.clone();
+        of_elasticsearch["template"]["mappings"]["properties"]["embedding"] =
+            json!({ "type": "dense_vector", "dims": 3 });
+        let refused = check_template(&of_elasticsearch, &layout, &options).unwrap_err();
+        let wanted = r#""embedding" must be a knn_vector with "dimension": 3"#;
+        assert!(refused.to_string().contains(wanted), "{refused}");
     }
 
     #[test]

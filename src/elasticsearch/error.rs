@@ -49,12 +49,14 @@ pub enum Error {
 
 /// Refusals by the state of the cluster that end without anybody's doing. A full disk is among
 /// them: the block goes when there is room again.
-const HEALING_KINDS: [&str; 8] = [
+const HEALING_KINDS: [&str; 9] = [
     "unavailable_shards_exception",
     "no_shard_available_action_exception",
     "master_not_discovered_exception",
     "not_master_exception",
+    // OpenSearch's names of the two above
     "cluster_manager_not_discovered_exception",
+    "not_cluster_manager_exception",
     "node_closed_exception",
     "node_disconnected_exception",
     "search_context_missing_exception",

@@ -1,6 +1,7 @@
 //! Everything that is asked of Elasticsearch. The official client is named in `client.rs` alone.
 
 mod answer;
+mod auto_create;
 mod bulk;
 mod cause;
 mod client;
@@ -19,6 +20,7 @@ mod stored;
 mod verdict;
 
 pub use answer::{Distribution, Response, Server};
+pub use auto_create::{AutoCreation, Scope, auto_creation};
 pub use bulk::{Bulk, key_problem};
 pub use client::{Auth, Client, Method, Options, Renewal};
 pub use disk::{Disk, Disks, Watermark, disks};

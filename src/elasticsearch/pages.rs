@@ -1,7 +1,9 @@
 //! All documents of an index as of one moment, page by page.
 //!
 //! A point in time with `_shard_doc` order reads each document once, without sorting and without
-//! fielddata on `_id`. A page that some shard did not give is an error: what is missing from it
+//! fielddata on `_id`. OpenSearch 2.19 has no such order: there one shard is read after the other, in
+//! the order of `_seq_no`, which no two documents of a shard share. So a page can be asked for again
+//! when its answer was lost. A page that some shard did not give is an error: what is missing from it
 //! would pass for deleted.
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -11,6 +13,14 @@ use super::{Client, Distribution, Error, Method, json as body, segment};
 
 /// How long the point in time lives after a page was read. It holds segments on the server's disk.
 const KEEP_ALIVE: &str = "5m";
+
+/// A shard that is not there would be left out without a word, and with segment replication only a
+/// primary has what was just refreshed.
+const OPENSEARCH_PIT: [(&str, &str); 3] = [
+    ("keep_alive", KEEP_ALIVE),
+    ("allow_partial_pit_creation", "false"),
+    ("preference", "_primary"),
+];
 
 /// What of the documents is wanted.
 #[derive(Debug)]
@@ -32,6 +42,10 @@ pub(super) struct Pages {
     /// `None` once it has been closed.
     pit: Option<String>,
     after: Option<Value>,
+    /// The part that is read: on OpenSearch a shard, elsewhere all of it.
+    shard: u32,
+    /// Of so many.
+    shards: u32,
 }
 
 /// A document of a page.
@@ -55,28 +69,61 @@ impl Pages {
         scan: Scan,
     ) -> Result<Self, Error> {
         refresh(client, index).await?;
-        let path = match distribution {
-            Distribution::Elasticsearch => format!("{}/_pit", segment(index)),
-            Distribution::OpenSearch => format!("{}/_search/point_in_time", segment(index)),
+        let (path, query) = match distribution {
+            Distribution::Elasticsearch => (
+                format!("{}/_pit", segment(index)),
+                &[("keep_alive", KEEP_ALIVE)][..],
+            ),
+            Distribution::OpenSearch => (
+                format!("{}/_search/point_in_time", segment(index)),
+                &OPENSEARCH_PIT[..],
+            ),
         };
-        let query = [("keep_alive", KEEP_ALIVE)];
-        let answer = client.request(Method::Post, &path, &query, None).await?;
+        let answer = client.request(Method::Post, &path, query, None).await?;
         let opened: Opened = answer.json()?;
+        let shards = match (distribution, opened.shards) {
+            (Distribution::Elasticsearch, _) => 1,
+            (Distribution::OpenSearch, Some(shards)) if shards.successful == shards.total => {
+                shards.total
+            }
+            (Distribution::OpenSearch, _) => {
+                return Err(Error::Malformed(format!(
+                    "a point in time of {index} with only a part of the shards"
+                )));
+            }
+        };
         Ok(Self {
             client: client.clone(),
             distribution,
             scan,
             pit: Some(opened.id),
             after: None,
+            shard: 0,
+            shards,
         })
     }
 
     /// The next page; `None` at the end, when the point in time has been closed. Given up before
     /// the end, it closes itself after [`KEEP_ALIVE`].
     pub(super) async fn next<S: DeserializeOwned>(&mut self) -> Result<Option<Vec<Hit<S>>>, Error> {
-        let Some(pit) = self.pit.clone() else {
-            return Ok(None);
-        };
+        while let Some(pit) = self.pit.clone() {
+            let (hits, pit) = self.page(pit).await?;
+            if let Some(last) = hits.last() {
+                self.after = Some(last.sort.clone());
+                self.pit = Some(pit);
+                return Ok(Some(hits));
+            }
+            if self.shard + 1 < self.shards {
+                (self.shard, self.after, self.pit) = (self.shard + 1, None, Some(pit));
+            } else {
+                self.close(&pit).await;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The page behind the last one, and the point in time's new name.
+    async fn page<S: DeserializeOwned>(&self, pit: String) -> Result<(Vec<Hit<S>>, String), Error> {
         let query = [
             (
                 "filter_path",
@@ -97,14 +144,7 @@ impl Pages {
             ));
         }
         let hits = page.hits.map(|hits| hits.hits).unwrap_or_default();
-        let pit = page.pit_id.unwrap_or(pit);
-        let Some(last) = hits.last() else {
-            self.close(&pit).await;
-            return Ok(None);
-        };
-        self.after = Some(last.sort.clone());
-        self.pit = Some(pit);
-        Ok(Some(hits))
+        Ok((hits, page.pit_id.unwrap_or(pit)))
     }
 
     fn search(&self, pit: &str) -> Value {
@@ -114,7 +154,16 @@ impl Pages {
             "pit".to_owned(),
             json!({"id": pit, "keep_alive": KEEP_ALIVE}),
         );
-        search.insert("sort".to_owned(), json!(["_shard_doc"]));
+        let order = match self.distribution {
+            Distribution::Elasticsearch => "_shard_doc",
+            Distribution::OpenSearch => "_seq_no",
+        };
+        search.insert("sort".to_owned(), json!([order]));
+        if self.shards > 1 {
+            // As many slices as shards: each slice is a shard.
+            let slice = json!({"id": self.shard, "max": self.shards});
+            search.insert("slice".to_owned(), slice);
+        }
         search.insert("version".to_owned(), true.into());
         search.insert("track_total_hits".to_owned(), false.into());
         search.insert("_source".to_owned(), self.scan.source.clone());
@@ -170,6 +219,14 @@ struct Refreshed {
 struct Opened {
     #[serde(alias = "pit_id")]
     id: String,
+    #[serde(rename = "_shards")]
+    shards: Option<ShardCount>,
+}
+
+#[derive(Deserialize)]
+struct ShardCount {
+    total: u32,
+    successful: u32,
 }
 
 #[derive(Deserialize)]

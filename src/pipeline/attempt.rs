@@ -67,7 +67,7 @@ impl<'a> Attempt<'a> {
         let runs = prepare::runs(job);
         let stored = prepare::stored_run(job, &runs, record).await?;
         let is_first = record.is_none();
-        let (facts, table) = survey::before_a_run(job, session, stored, is_first).await?;
+        let (server, facts, table) = survey::before_a_run(job, session, stored, is_first).await?;
         let plan = plan(&facts)?;
         if let Some(why) = &facts.unseen {
             tracing::warn!(
@@ -83,14 +83,15 @@ impl<'a> Attempt<'a> {
         );
         // From here on things are changed.
         job.meter.phase(observe::Phase::Preparing);
-        let (attempt, record) = Self::set_up(job, session, facts, table, (runs, record)).await?;
+        let ends = (session, server);
+        let (attempt, record) = Self::set_up(job, ends, facts, table, (runs, record)).await?;
         Box::pin(attempt.walk(plan, record, shutdown)).await
     }
 
     /// Makes what is missing: publication, template, index, our own records.
     async fn set_up<'r>(
         job: &'a Job,
-        session: &'a Session,
+        (session, elasticsearch): (&'a Session, elasticsearch::Server),
         facts: Facts,
         table: CurrentTable,
         (runs, record): (Runs, &'r mut Option<Record>),
@@ -101,14 +102,13 @@ impl<'a> Attempt<'a> {
             failpoint!("publication-created", Failure::Heals);
             tracing::info!(publication = names.publication, "created the publication");
         }
-        let elasticsearch = job.elasticsearch.ping().await?;
         let look = table.look().await;
         let (index, uuid) = prepare::index(job, &facts, &look, &elasticsearch).await?;
         let index_was_new = facts.index.is_none();
         let record = if let Some(record) = record {
             record
         } else {
-            runs.prepare().await?;
+            runs.prepare(elasticsearch.distribution).await?;
             failpoint!("run-index-made", Failure::Heals);
             let (writer, fenced) = runs.take_over().await?;
             failpoint!("run-taken-over", Failure::Heals);

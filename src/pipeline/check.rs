@@ -97,7 +97,7 @@ impl Looked {
         let retention = survey::retention(job, session, &facts).await;
         self.seen.retention = self.told(End::PostgreSql, "kept WAL", retention).flatten();
         if let Some(server) = server.filter(|_| is_readable(&facts)) {
-            let table = prepare::table(job, &facts).await;
+            let table = prepare::table(job, &facts, &server).await;
             if let Some(table) = self.told(End::Both, "document", table) {
                 let fit = survey::fit(job, &facts, &table, &server).await;
                 self.seen.fit = self.told(End::Both, "rows", fit);

@@ -64,7 +64,8 @@ fn kind(field: &Value) -> String {
         .get("type")
         .and_then(Value::as_str)
         .unwrap_or("object");
-    match field.get("dims") {
+    // OpenSearch calls it dimension.
+    match field.get("dims").or_else(|| field.get("dimension")) {
         Some(dims) => format!("{kind} with {dims} dimensions"),
         None => kind.to_owned(),
     }

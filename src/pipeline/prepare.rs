@@ -18,7 +18,7 @@ use crate::{
     change::{Coverage, Lsn, Windows},
     delivery::{Writer, WriterOptions},
     document::{
-        Deferral, Layout, TemplateError, TemplateOptions, deferral, own_template, template,
+        Deferral, Dialect, Layout, TemplateError, TemplateOptions, deferral, own_template, template,
     },
     elasticsearch::{
         self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs, put_template,
@@ -171,18 +171,29 @@ pub(super) async fn unseen(
 ///
 /// # Errors
 /// The table cannot be read, or its rows cannot become documents.
-pub(super) async fn table(job: &Job, facts: &Facts) -> Result<CurrentTable, Failure> {
+pub(super) async fn table(
+    job: &Job,
+    facts: &Facts,
+    server: &elasticsearch::Server,
+) -> Result<CurrentTable, Failure> {
     let reader = Arc::new(postgres::connect(&job.postgres).await?);
-    let (server, table) = (facts.server.clone(), facts.table.clone());
     CurrentTable::new(
         reader,
-        server,
-        table,
+        facts.server.clone(),
+        facts.table.clone(),
         &job.names.key,
-        job.shape.clone(),
+        job.shape.clone().in_words_of(dialect(server)),
         &job.names.publication,
     )
     .await
+}
+
+/// In whose words mappings are.
+fn dialect(server: &elasticsearch::Server) -> Dialect {
+    match server.distribution {
+        Distribution::Elasticsearch => Dialect::Elasticsearch,
+        Distribution::OpenSearch => Dialect::OpenSearch,
+    }
 }
 
 /// The published columns with their types, and which rows, as they are compared between runs.
@@ -326,7 +337,14 @@ async fn add_fields(
             ?fields,
             "adding fields to the mapping: documents get them as their rows change"
         );
-        index.put_properties(&added).await?;
+        index.put_properties(&added).await.map_err(|error| {
+            // A setting of OpenSearch that an index has from its beginning or never.
+            if error.to_string().contains("index.knn setting") {
+                let why = "a column for vectors came to an index without index.knn";
+                return Stop::TableChanged(why.to_owned()).into();
+            }
+            Failure::from(error)
+        })?;
         failpoint!("mapping-extended", Failure::Heals);
     }
     Ok(())

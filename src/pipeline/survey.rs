@@ -16,8 +16,8 @@ use crate::{
     change::Row,
     delivery::OnRefusal,
     elasticsearch::{
-        self, Against, Distribution, Index, IndexError, Run, Trial, disks, key_problem,
-        privileges::privileges, try_documents, try_template,
+        self, Against, Distribution, Index, IndexError, Run, Trial, auto_creation, disks,
+        key_problem, privileges::privileges, try_documents, try_template,
     },
     postgres::{
         Session,
@@ -73,21 +73,25 @@ pub(super) async fn before_a_run(
     session: &Session,
     run: Option<Run>,
     first: bool,
-) -> Result<(Facts, CurrentTable), Failure> {
+) -> Result<(elasticsearch::Server, Facts, CurrentTable), Failure> {
+    let server = job.elasticsearch.ping().await?;
     let index = index(job).await?;
     let facts = prepare::facts(job, &session.client, run, index).await?;
     let mut seen = Seen::default();
     let listed = |seen: &Seen| seen.findings(Some(&facts), facts.index.as_ref());
     if !first {
+        if server.distribution == Distribution::OpenSearch {
+            // What guards the names there can be taken back at any time.
+            seen.cluster = Some(cluster(job, server.clone()).await?);
+        }
         stop_at(listed(&seen))?;
-        let table = prepare::table(job, &facts).await?;
-        return Ok((facts, table));
+        let table = prepare::table(job, &facts, &server).await?;
+        return Ok((server, facts, table));
     }
-    let server = job.elasticsearch.ping().await?;
     seen.retention = retention(job, session, &facts).await?;
     seen.cluster = Some(cluster(job, server.clone()).await?);
     stop_at(listed(&seen))?;
-    let table = prepare::table(job, &facts).await?;
+    let table = prepare::table(job, &facts, &server).await?;
     seen.fit = Some(fit(job, &facts, &table, &server).await?);
     let findings = listed(&seen);
     for finding in &findings.0 {
@@ -97,7 +101,7 @@ pub(super) async fn before_a_run(
         }
     }
     stop_at(findings)?;
-    Ok((facts, table))
+    Ok((server, facts, table))
 }
 
 /// Ends where the rows do not fit the index, or the index would not keep them, as a run would.
@@ -163,9 +167,12 @@ pub(super) async fn cluster(job: &Job, server: elasticsearch::Server) -> Result<
         prepare::metadata_index(&job.names),
         prepare::dead_letters_index(&job.names),
     ];
-    let privileges = match server.distribution {
-        Distribution::Elasticsearch => told(privileges(client, &names).await)?,
-        Distribution::OpenSearch => Err("OpenSearch is not asked".to_owned()),
+    let (privileges, auto_creation) = match server.distribution {
+        Distribution::Elasticsearch => (told(privileges(client, &names).await)?, None),
+        Distribution::OpenSearch => (
+            Err("OpenSearch is not asked".to_owned()),
+            Some(told(auto_creation(client).await)?),
+        ),
     };
     // An alias of this name is what is expected, and not an index.
     let alias = Index::new(client, &job.names.alias).look().await;
@@ -177,6 +184,8 @@ pub(super) async fn cluster(job: &Job, server: elasticsearch::Server) -> Result<
     Ok(Cluster {
         disks: told(disks(client).await)?,
         privileges,
+        auto_creation,
+        names,
         alias: job.names.alias.clone(),
         alias_is_index,
         index: job.names.index.clone(),

@@ -55,7 +55,8 @@ fn letters_are_told_with_their_keys_and_reasons() {
         for word in [
             "-sync-dead-letters: 3",
             "\"poison 2\"",
-            "document_parsing_exception",
+            // OpenSearch calls it mapper_parsing_exception.
+            "_parsing_exception",
         ] {
             assert!(told.log.contains(word), "{word}\n{}", told.log);
         }

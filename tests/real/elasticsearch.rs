@@ -249,10 +249,9 @@ impl Test {
         let client = client([server_url()]);
         let distribution = client.ping().await.unwrap().distribution;
         let name = format!("sync-es-test-{}-{name}", process::id());
-        let template = json!({
+        let mut template = json!({
             "index_patterns": [format!("{name}*")],
             "priority": 900,
-            "allow_auto_create": false,
             "template": {
                 "settings": {"number_of_replicas": 0},
                 "mappings": {
@@ -262,6 +261,10 @@ impl Test {
                 },
             },
         });
+        // On OpenSearch the cluster is set so.
+        if distribution == Distribution::Elasticsearch {
+            template["allow_auto_create"] = false.into();
+        }
         put_template(&client, &name, &template).await.unwrap();
         Self {
             client,

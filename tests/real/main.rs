@@ -49,5 +49,6 @@ mod search;
 mod vectors;
 mod verify;
 mod elasticsearch;
+mod opensearch;
 mod network;
 mod security;

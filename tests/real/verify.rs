@@ -21,7 +21,7 @@ use crate::{
 const QUIET_ROWS: usize = 2_000;
 
 /// The report of a verification, which ends with one of these exit codes.
-async fn verify(world: &World, arguments: &[&str], codes: &[i32]) -> Value {
+pub(crate) async fn verify(world: &World, arguments: &[&str], codes: &[i32]) -> Value {
     let arguments = [&["verify", "--json", "--show", "1000"], arguments].concat();
     let program = world.sync_es(&arguments).start();
     let ended = program.ended_within(Duration::from_mins(5)).await;

@@ -22,6 +22,7 @@ pub(crate) struct Search {
     pub(crate) client: Elasticsearch,
     /// Whether `_source` leaves vectors out unless they are asked for (Elasticsearch 9.2 and newer).
     hides_vectors: bool,
+    is_opensearch: bool,
 }
 
 /// A document as it is stored.
@@ -44,6 +45,14 @@ pub(crate) struct Hit<'a> {
 }
 
 #[derive(Deserialize)]
+struct Scrolled<'a> {
+    #[serde(rename = "_scroll_id")]
+    scroll_id: String,
+    #[serde(borrow)]
+    hits: Hits<'a>,
+}
+
+#[derive(Deserialize)]
 struct Page<'a> {
     pit_id: String,
     #[serde(borrow)]
@@ -62,12 +71,14 @@ impl Search {
         let mut search = Self {
             client,
             hides_vectors: false,
+            is_opensearch: false,
         };
         let about = search.must(Method::Get, "/", None).await;
         let number = about["version"]["number"].as_str().unwrap();
         let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap());
         let version = (parts.next().unwrap(), parts.next().unwrap());
-        search.hides_vectors = version >= (9, 2);
+        search.is_opensearch = about["version"]["distribution"] == "opensearch";
+        search.hides_vectors = !search.is_opensearch && version >= (9, 2);
         search
     }
 
@@ -181,6 +192,9 @@ impl Search {
     pub(crate) async fn scan(&self, index: &str, mut each: impl AsyncFnMut(&[Hit<'_>])) {
         self.must(Method::Post, &format!("/{index}/_refresh"), None)
             .await;
+        if self.is_opensearch {
+            return self.scan_opensearch(index, each).await;
+        }
         let open = format!("/{index}/_pit?keep_alive=5m");
         let opened = self.must(Method::Post, &open, None).await;
         let mut pit = opened["id"].as_str().unwrap().to_owned();
@@ -200,6 +214,29 @@ impl Search {
         }
         self.must(Method::Delete, "/_pit", Some(json!({ "id": pit })))
             .await;
+    }
+
+    /// By the scroll API: another way than the program's.
+    async fn scan_opensearch(&self, index: &str, mut each: impl AsyncFnMut(&[Hit<'_>])) {
+        let first = json!({ "size": PAGE, "version": true, "sort": ["_doc"] });
+        let mut next = (format!("/{index}/_search?scroll=5m"), first);
+        loop {
+            let (status, bytes) = self.raw(Method::Post, &next.0, Some(next.1)).await;
+            assert_eq!(status, 200, "{}", String::from_utf8_lossy(&bytes));
+            let page: Scrolled<'_> = serde_json::from_slice(&bytes).unwrap();
+            let scroll = json!({ "scroll": "5m", "scroll_id": page.scroll_id });
+            if page.hits.hits.is_empty() {
+                self.must(
+                    Method::Delete,
+                    "/_search/scroll",
+                    Some(json!({ "scroll_id": page.scroll_id })),
+                )
+                .await;
+                break;
+            }
+            each(&page.hits.hits).await;
+            next = ("/_search/scroll".to_owned(), scroll);
+        }
     }
 
     fn page(&self, pit: &str, after: &Value) -> Value {

@@ -97,7 +97,7 @@ impl DeadLetters {
     /// # Errors
     /// The request failed, or the index that exists loses acknowledged writes in a crash.
     pub async fn prepare(&self) -> Result<(), RecordsError> {
-        prepare(&self.client, &self.index, properties()).await
+        prepare(&self.client, self.distribution, &self.index, properties()).await
     }
 
     /// The index that they stand in.

@@ -2,8 +2,8 @@
 //!
 //! They stand beside the data, so that they are backed up, restored and lost together with it. Both
 //! indices are hidden (a search over `<alias>*` must not find them), have a strict mapping, and a
-//! template of their own that forbids their automatic creation: a write that meets a deleted index
-//! fails instead of starting a new, empty history.
+//! template of their own, which keeps users' templates off them and forbids their automatic creation:
+//! a write that meets a deleted index fails instead of starting a new, empty history.
 
 mod dead_letters;
 mod run;
@@ -16,7 +16,7 @@ pub use runs::{RunWriter, Runs};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Client, Error, Method,
+    Client, Distribution, Error, Method,
     index::{Index, IndexError, acknowledged},
     json as body, put_template, segment,
 };
@@ -87,15 +87,23 @@ impl RecordsError {
 }
 
 /// Makes the index with its guard if it is missing, and adds fields that a newer program has.
-async fn prepare(client: &Client, name: &str, properties: Value) -> Result<(), RecordsError> {
+async fn prepare(
+    client: &Client,
+    distribution: Distribution,
+    name: &str,
+    properties: Value,
+) -> Result<(), RecordsError> {
     let index = Index::new(client, name);
     let Some(look) = index.look().await? else {
-        let guard = json!({
+        let mut guard = json!({
             "index_patterns": [name],
             "priority": TEMPLATE_PRIORITY,
-            "allow_auto_create": false,
             "_meta": {"description": "guards the records of sync-es from being created by accident"},
         });
+        // On OpenSearch a setting of the cluster says it.
+        if distribution == Distribution::Elasticsearch {
+            guard["allow_auto_create"] = false.into();
+        }
         put_template(client, name, &guard).await?;
         return create(client, name, properties).await;
     };

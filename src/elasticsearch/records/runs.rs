@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{Client, Error, Method, json as body, pages::refresh, segment},
+    super::{Client, Distribution, Error, Method, json as body, pages::refresh, segment},
     RecordsError, Run, prepare,
     run::properties,
 };
@@ -49,8 +49,8 @@ impl Runs {
     ///
     /// # Errors
     /// The request failed, or the index that exists loses acknowledged writes in a crash.
-    pub async fn prepare(&self) -> Result<(), RecordsError> {
-        prepare(&self.client, &self.index, properties()).await
+    pub async fn prepare(&self, distribution: Distribution) -> Result<(), RecordsError> {
+        prepare(&self.client, distribution, &self.index, properties()).await
     }
 
     /// The run with the highest number, whoever writes it; `None` also without a metadata index.

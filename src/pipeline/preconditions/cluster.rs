@@ -3,14 +3,15 @@
 use super::finding::{End, Finding, Verdict};
 use crate::{
     elasticsearch::{
-        Disk, Disks, Distribution, Look, Server,
+        AutoCreation, Disk, Disks, Distribution, Look, Server,
         privileges::{CLUSTER, INDEX, Privileges, key_request},
     },
     stop::Stop,
 };
 
-/// The oldest version that the tests run against.
+/// The oldest versions that the tests run against.
 const VERSION_MIN: (u16, u16) = (8, 19);
+const OPENSEARCH_VERSION_MIN: (u16, u16) = (2, 19);
 
 /// What was found of the cluster.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(in crate::pipeline) struct Cluster {
     pub index: String,
     /// What we may do, or why that was not told.
     pub privileges: Result<Privileges, String>,
+    /// On OpenSearch: which indices a write makes, or why that was not told.
+    pub auto_creation: Option<Result<AutoCreation, String>>,
+    /// The indices that we write to, and the alias.
+    pub names: Vec<String>,
     /// How full it is, or why that was not told.
     pub disks: Result<Disks, String>,
 }
@@ -38,21 +43,30 @@ pub(super) fn findings(cluster: &Cluster, list: &mut Vec<Finding>) {
     let (major, minor, patch) = server.version;
     let (name, tested) = match server.distribution {
         Distribution::Elasticsearch => ("Elasticsearch", (major, minor) >= VERSION_MIN),
-        Distribution::OpenSearch => ("OpenSearch", false),
+        Distribution::OpenSearch => ("OpenSearch", (major, minor) >= OPENSEARCH_VERSION_MIN),
     };
     list.push(
         see("version", format!("{name} {major}.{minor}.{patch}"))
-            .wanted("Elasticsearch 8.19 or newer")
+            .wanted("Elasticsearch 8.19 or OpenSearch 2.19, or newer")
             .unless(
                 tested,
                 Verdict::Warning,
-                "upgrade to Elasticsearch 8.19 or newer: no other has been tested",
+                "upgrade to Elasticsearch 8.19, OpenSearch 2.19 or newer: no other has been tested",
             ),
     );
     list.push(match &cluster.privileges {
         Ok(told) => privileges(cluster, told),
         Err(why) => not_told("privileges", why),
     });
+    list.extend(cluster.auto_creation.as_ref().map(|told| {
+        match told {
+            Ok(found) => auto_creation(cluster, found),
+            // Nothing else keeps a deleted index from coming back empty.
+            Err(why) => see("automatic creation", format!("not told: {why}"))
+                .wanted("to be told")
+                .must(false, "grant the right to read the cluster's settings"),
+        }
+    }));
     let alias = &cluster.alias;
     let stands = if cluster.alias_is_index {
         "an index has this name"
@@ -114,6 +128,31 @@ fn privileges(cluster: &Cluster, told: &Privileges) -> Finding {
             verdict,
             key_request(&cluster.alias, &cluster.index),
         )
+}
+
+/// OpenSearch's templates cannot keep a write from making an index that somebody has deleted.
+fn auto_creation(cluster: &Cluster, found: &AutoCreation) -> Finding {
+    let made: Vec<&str> = cluster
+        .names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| found.makes(name))
+        .collect();
+    let (alias, index) = (&cluster.alias, &cluster.index);
+    let stem = index.trim_end_matches(|c: char| c.is_ascii_digit());
+    let generations = match stem {
+        "" => index.clone(),
+        stem if stem == index => index.clone(),
+        stem => format!("{stem}*"),
+    };
+    let ours = [alias.clone(), generations, format!("{alias}-sync-*")];
+    let told = match made.as_slice() {
+        [] => "a write makes none of our indices".to_owned(),
+        made => format!("a write makes what is missing of {}", made.join(", ")),
+    };
+    see("automatic creation", told)
+        .wanted("an index that is deleted is not made anew, empty, by the next write")
+        .must(made.is_empty(), found.request_without(&ours))
 }
 
 fn disk(disks: &Disks) -> Finding {

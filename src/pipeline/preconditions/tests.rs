@@ -5,8 +5,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     elasticsearch::{
-        Disk, Disks, Distribution, Phase, Refused, Response, Server, Watermark,
-        privileges::Privileges,
+        AutoCreation, Disk, Disks, Distribution, Phase, Refused, Response, Scope, Server,
+        Watermark, privileges::Privileges,
     },
     pipeline::plan::tests::{at, new, one_shot, publication_of, slot_of},
     postgres::{
@@ -370,6 +370,10 @@ fn cluster() -> Cluster {
         alias_is_index: false,
         index: "records_v1".to_owned(),
         privileges: Ok(Privileges::Missing(Vec::new())),
+        auto_creation: None,
+        names: ["records", "records_v1", "records-sync-metadata"]
+            .map(str::to_owned)
+            .into(),
         disks: Ok(Disks {
             nodes: Vec::new(),
             enforced: true,
@@ -428,11 +432,35 @@ fn a_cluster_must_know_us_and_have_the_names_free() {
     let untold = of_cluster(|cluster| cluster.disks = Err("without monitor".to_owned()));
     only(&untold, "disk", Verdict::Note, "");
     let old = of_cluster(|cluster| cluster.server.version = (8, 18, 0));
-    let other = of_cluster(|cluster| cluster.server.distribution = Distribution::OpenSearch);
+    let other = of_cluster(|cluster| {
+        cluster.server.distribution = Distribution::OpenSearch;
+        cluster.server.version = (2, 18, 0);
+    });
     for found in [old, other] {
-        let mend = "upgrade to Elasticsearch 8.19 or newer: no other has been tested";
+        let mend =
+            "upgrade to Elasticsearch 8.19, OpenSearch 2.19 or newer: no other has been tested";
         only(&found, "version", Verdict::Warning, mend);
     }
+}
+
+#[test]
+fn where_a_template_cannot_the_cluster_must_keep_writes_from_making_indices() {
+    let of = |setting: &str| {
+        let told = AutoCreation::new(Scope::Persistent, setting);
+        of_cluster(|cluster| cluster.auto_creation = Some(Ok(told)))
+    };
+    assert_eq!(told(&of("-records*,+*")), []);
+    let found = of("+records_v*,-records*,+*");
+    let mend = r#"PUT /_cluster/settings {"persistent":{"action.auto_create_index":"-records,-records_v*,-records-sync-*,+records_v*,-records*,+*"}}"#;
+    only(&found, "automatic creation", Verdict::Failed, mend);
+    let stop = found.into_stop().unwrap().to_string();
+    assert!(
+        stop.contains("a write makes what is missing of records_v1"),
+        "{stop}"
+    );
+    let untold = of_cluster(|cluster| cluster.auto_creation = Some(Err("why".to_owned())));
+    let mend = "grant the right to read the cluster's settings";
+    only(&untold, "automatic creation", Verdict::Failed, mend);
 }
 
 #[test]

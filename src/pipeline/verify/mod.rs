@@ -116,7 +116,7 @@ impl<'a> Subject<'a> {
             }
             .into());
         }
-        let table = prepare::table(job, &facts).await?;
+        let table = prepare::table(job, &facts, &server).await?;
         // With a setting that does not fit, every document would be told as different.
         survey::stop_unless_it_fits(job, &facts, &table, &server).await?;
         Ok(Self {

@@ -6,12 +6,11 @@
 //! written, so no document shows what the stream has yet to bring; a row that has changed gets its
 //! document from the stream.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use super::{Subject, Verification, settle::Decided};
 use crate::{
     change::{Action, Key, Operation, Version, Windows},
-    delivery::Writer,
     pipeline::{
         Failure,
         comparison::{Comparison, Seen},
@@ -20,6 +19,7 @@ use crate::{
         refill::Together,
     },
     postgres::{catalog, slot},
+    stop::Stop,
 };
 
 /// Requests in flight.
@@ -66,23 +66,43 @@ impl Subject<'_> {
         })
         .await?;
         let version = Version::of_snapshot(point);
-        let writer = self.writer(version).await?;
+        let mut bound = self.bound().await?;
+        loop {
+            let written = self.write_below(bound, comparison, seen, version).await;
+            let Err(Failure::Stop(Stop::ForeignVersion { stored, .. })) = &written else {
+                return written;
+            };
+            // The stream goes on: what it has written since the bound was read is not another's.
+            bound = self.bound().await?;
+            if *stored > bound {
+                return written;
+            }
+        }
+    }
+
+    /// Writes them once; a stored version above `bound` is another writer's.
+    async fn write_below(
+        &self,
+        bound: Version,
+        comparison: &Comparison<'_>,
+        seen: &[Seen],
+        version: Version,
+    ) -> Result<(), Failure> {
+        let (uuid, run) = (&self.run.index_uuid, self.run.number);
+        let writer = prepare::writer(self.job, &self.server, uuid, run, LANES).await?;
+        writer.raise_bound(bound);
+        writer.raise_bound(version);
         let mending = Mending::start(&writer, LANES, comparison.look.layout.clone());
         let submitted = submit(comparison, seen, version, &mending).await;
         mending.end(true).await?;
         submitted
     }
 
-    async fn writer(&self, version: Version) -> Result<Arc<Writer>, Failure> {
-        let (uuid, run) = (&self.run.index_uuid, self.run.number);
-        let writer = prepare::writer(self.job, &self.server, uuid, run, LANES).await?;
-        // What the stream has written meanwhile is not another's.
+    /// The highest version that the stream can have written until now.
+    async fn bound(&self) -> Result<Version, Failure> {
         let server = catalog::server(&self.session.client).await?;
-        writer.raise_bound(Version(
-            Version::of_commit(server.wal_flush).0 + Windows::MAX_WINDOWS,
-        ));
-        writer.raise_bound(version);
-        Ok(writer)
+        let newest = Version::of_commit(server.wal_flush);
+        Ok(Version(newest.0 + Windows::MAX_WINDOWS))
     }
 }
 

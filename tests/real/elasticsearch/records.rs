@@ -30,8 +30,8 @@ async fn the_latest_run_is_found_again_and_a_new_run_fences_its_writer() {
     let test = Test::new("runs").await;
     let runs = Runs::new(&test.client, &test.name, GENERATION);
     assert_eq!(runs.latest().await.unwrap(), None);
-    runs.prepare().await.unwrap();
-    runs.prepare().await.unwrap();
+    runs.prepare(test.distribution).await.unwrap();
+    runs.prepare(test.distribution).await.unwrap();
     let (mut first, none) = runs.take_over().await.unwrap();
     assert_eq!((first.number(), none), (1, None));
     first.save(&run(1, 8)).await.unwrap();
@@ -54,7 +54,7 @@ async fn the_latest_run_is_found_again_and_a_new_run_fences_its_writer() {
 async fn of_two_that_start_together_one_writes() {
     let test = Test::new("together").await;
     let runs = Runs::new(&test.client, &test.name, GENERATION);
-    runs.prepare().await.unwrap();
+    runs.prepare(test.distribution).await.unwrap();
     let (mut one, _) = runs.take_over().await.unwrap();
     let (mut other, _) = runs.take_over().await.unwrap();
     other.save(&run(1, 8)).await.unwrap();
@@ -71,7 +71,7 @@ async fn of_two_that_start_together_one_writes() {
 async fn a_save_whose_answer_was_lost_does_not_look_like_a_fence() {
     let test = Test::new("lost-answer").await;
     Runs::new(&test.client, &test.name, GENERATION)
-        .prepare()
+        .prepare(test.distribution)
         .await
         .unwrap();
     let eater = AnswerEater::start();
@@ -102,7 +102,7 @@ async fn a_save_whose_answer_was_lost_does_not_look_like_a_fence() {
 async fn a_deleted_metadata_index_does_not_come_back_by_a_save() {
     let test = Test::new("deleted").await;
     let runs = Runs::new(&test.client, &test.name, GENERATION);
-    runs.prepare().await.unwrap();
+    runs.prepare(test.distribution).await.unwrap();
     let (mut writer, _) = runs.take_over().await.unwrap();
     writer.save(&run(1, 8)).await.unwrap();
     test.delete(&test.name).await;
@@ -112,7 +112,7 @@ async fn a_deleted_metadata_index_does_not_come_back_by_a_save() {
         Index::new(&test.client, &test.name).look().await.unwrap(),
         None
     );
-    runs.prepare().await.unwrap();
+    runs.prepare(test.distribution).await.unwrap();
     let gone = writer.save(&run(1, 16)).await;
     assert!(matches!(gone, Err(RecordsError::Gone { .. })), "{gone:?}");
     test.clean(&[&test.name]).await;
@@ -175,7 +175,7 @@ async fn a_dead_letter_stays_until_its_key_succeeds_at_a_later_version() {
 async fn records_are_hidden_from_a_search_over_the_alias_and_what_begins_like_it() {
     let test = Test::new("hidden").await;
     Runs::new(&test.client, &test.name, GENERATION)
-        .prepare()
+        .prepare(test.distribution)
         .await
         .unwrap();
     let pattern = format!("{}*", &test.name[..test.name.len() - 1]);
