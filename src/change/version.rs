@@ -73,6 +73,13 @@ impl Version {
         Self((commit.0 >> ALIGNMENT_BITS) << WINDOW_BITS)
     }
 
+    /// Above every version that commits up to `commit` have given: what is stored above it is another
+    /// writer's, or of an index that was restored.
+    #[must_use]
+    pub fn bound_of_commits_to(commit: Lsn) -> Self {
+        Self(Self::of_commit(commit).0 + Windows::MAX_WINDOWS)
+    }
+
     /// V0, which all rows of a snapshot carry: just below every version of a commit at or after
     /// `point` (a slot's consistent point, or an LSN taken before the barrier of a one-shot run).
     #[must_use]

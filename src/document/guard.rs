@@ -180,13 +180,10 @@ fn place<'a>(object: &'a Json, path: &str, strict: bool) -> Place<'a> {
         Json::String(dynamic) => dynamic.starts_with("strict"),
         _ => false,
     };
-    if object["enabled"] == json!(false)
-        || object["type"] == "flattened"
-        || object["type"] == "flat_object"
-    {
+    let object_type = object["type"].as_str().unwrap_or("object");
+    if object["enabled"] == json!(false) || matches!(object_type, "flattened" | "flat_object") {
         return Place::Open;
     }
-    let object_type = object["type"].as_str().unwrap_or("object");
     if !matches!(object_type, "object" | "nested") {
         return Place::None;
     }

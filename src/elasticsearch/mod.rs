@@ -27,7 +27,7 @@ pub use disk::{Disk, Disks, Watermark, disks};
 pub use error::Error;
 pub use generation::{Look, Meta, RelationName};
 pub use index::{Documents, Index, IndexError};
-pub use names::{Move, alias_targets, indices, put_template, swap_alias};
+pub use names::{Move, alias_targets, indices, our_names, put_template, swap_alias};
 pub use records::{
     DeadLetter, DeadLetters, LetterPages, Phase, RecordsError, RefusedAction, Run, RunWriter, Runs,
 };

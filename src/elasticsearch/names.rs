@@ -13,6 +13,19 @@ use super::{
     json as body, segment,
 };
 
+/// Patterns for all that is ours: the alias, every generation of the index, and our records.
+#[must_use]
+pub fn our_names(alias: &str, index: &str) -> [String; 3] {
+    let stem = index.trim_end_matches(|last: char| last.is_ascii_digit());
+    let generations = match stem {
+        // A name of digits alone has no stem: `*` would be everybody's.
+        "" => index.to_owned(),
+        stem if stem == index => index.to_owned(),
+        stem => format!("{stem}*"),
+    };
+    [alias.to_owned(), generations, format!("{alias}-sync-*")]
+}
+
 /// Stores a composable index template.
 ///
 /// # Errors
@@ -135,6 +148,14 @@ fn actions(swap: &Move<'_>, before: &[String]) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_of_another_is_among_ours() {
+        for (index, generations) in [("r_v1", "r_v*"), ("heap", "heap"), ("2024", "2024")] {
+            let expected = ["r", generations, "r-sync-*"];
+            assert_eq!(our_names("r", index), expected);
+        }
+    }
 
     #[test]
     fn both_aliases_move_in_one_step() {

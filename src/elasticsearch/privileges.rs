@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Client, Error, Method, json as body};
+use super::{Client, Error, Method, json as body, names::our_names};
 
 /// What is asked of the cluster.
 pub const CLUSTER: [&str; 2] = ["monitor", "manage_index_templates"];
@@ -48,18 +48,12 @@ pub async fn privileges(client: &Client, names: &[String]) -> Result<Privileges,
 /// The request that makes a key with these privileges, for every generation of the index.
 #[must_use]
 pub fn key_request(alias: &str, index: &str) -> String {
-    let stem = index.trim_end_matches(|last: char| last.is_ascii_digit());
-    let generations = if stem == index {
-        index.to_owned()
-    } else {
-        format!("{stem}*")
-    };
     let request: Value = json!({
         "name": format!("sync-es {alias}"),
         "role_descriptors": {"sync-es": {
             "cluster": CLUSTER,
             "indices": [{
-                "names": [alias, generations, format!("{alias}-sync-*")],
+                "names": our_names(alias, index),
                 "privileges": INDEX,
             }],
         }},

@@ -23,7 +23,7 @@ use super::{
     vectors,
 };
 use crate::{
-    change::{Lsn, Version, Windows},
+    change::{Lsn, Version},
     delivery::{Acknowledger, Delivery, Writer},
     elasticsearch::{self, Move, Phase, Runs, alias_targets, swap_alias},
     observe,
@@ -118,9 +118,7 @@ impl<'a> Attempt<'a> {
         job.meter.run(record.run.number);
         let writer = prepare::writer(job, &elasticsearch, &uuid, record.run.number, LANES).await?;
         // Whatever is stored was given by a commit up to here.
-        writer.raise_bound(Version(
-            Version::of_commit(facts.server.wal_flush).0 + Windows::MAX_WINDOWS,
-        ));
+        writer.raise_bound(Version::bound_of_commits_to(facts.server.wal_flush));
         let table = Arc::new(table);
         let attempt = Self {
             job,

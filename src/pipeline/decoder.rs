@@ -13,7 +13,7 @@ use super::{
     tail::{Finished, Item, Shared},
 };
 use crate::{
-    change::{Action, Lsn, Operation, Relation, Version, Windows},
+    change::{Action, Lsn, Operation, Relation, Version},
     delivery::{Ticket, wire_bytes},
     document::Layout,
     postgres::{Assembler, Frame, RelationMessage, ReplicationError, Step, Stream},
@@ -100,9 +100,8 @@ impl Decoder {
         let acknowledger = &shared.acknowledger;
         if let Frame::Begin { commit, .. } = &frame {
             // Nothing that is stored can be newer than what has been sent, by this process or an earlier one.
-            shared.tail.writer.raise_bound(Version(
-                Version::of_commit(*commit).0 + Windows::MAX_WINDOWS,
-            ));
+            let bound = Version::bound_of_commits_to(*commit);
+            shared.tail.writer.raise_bound(bound);
         }
         let mut committed_at = 0;
         if let Frame::Commit { end, at, .. } = &frame {

@@ -17,7 +17,7 @@ use super::{
     record::Record,
 };
 use crate::{
-    change::{Version, Windows},
+    change::Version,
     observe,
     postgres::{self, catalog},
     stop::Stop,
@@ -158,9 +158,7 @@ async fn of_another_instance(job: &Job, stored: Version) -> bool {
         return true;
     };
     let server = catalog::server(&session.client).await;
-    server.is_ok_and(|server| {
-        stored.0 <= Version::of_commit(server.wal_flush).0 + Windows::MAX_WINDOWS
-    })
+    server.is_ok_and(|server| stored <= Version::bound_of_commits_to(server.wal_flush))
 }
 
 /// Leaves the reason in the run's record, for whoever looks there first.

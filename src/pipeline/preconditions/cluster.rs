@@ -3,7 +3,7 @@
 use super::finding::{End, Finding, Verdict};
 use crate::{
     elasticsearch::{
-        AutoCreation, Disk, Disks, Distribution, Look, Server,
+        AutoCreation, Disk, Disks, Distribution, Look, Server, our_names,
         privileges::{CLUSTER, INDEX, Privileges, key_request},
     },
     stop::Stop,
@@ -138,14 +138,7 @@ fn auto_creation(cluster: &Cluster, found: &AutoCreation) -> Finding {
         .map(String::as_str)
         .filter(|name| found.makes(name))
         .collect();
-    let (alias, index) = (&cluster.alias, &cluster.index);
-    let stem = index.trim_end_matches(|c: char| c.is_ascii_digit());
-    let generations = match stem {
-        "" => index.clone(),
-        stem if stem == index => index.clone(),
-        stem => format!("{stem}*"),
-    };
-    let ours = [alias.clone(), generations, format!("{alias}-sync-*")];
+    let ours = our_names(&cluster.alias, &cluster.index);
     let told = match made.as_slice() {
         [] => "a write makes none of our indices".to_owned(),
         made => format!("a write makes what is missing of {}", made.join(", ")),

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use super::{Subject, Verification, settle::Decided};
 use crate::{
-    change::{Action, Key, Operation, Version, Windows},
+    change::{Action, Key, Operation, Version},
     pipeline::{
         Failure,
         comparison::{Comparison, Seen},
@@ -101,8 +101,7 @@ impl Subject<'_> {
     /// The highest version that the stream can have written until now.
     async fn bound(&self) -> Result<Version, Failure> {
         let server = catalog::server(&self.session.client).await?;
-        let newest = Version::of_commit(server.wal_flush);
-        Ok(Version(newest.0 + Windows::MAX_WINDOWS))
+        Ok(Version::bound_of_commits_to(server.wal_flush))
     }
 }
 
