@@ -14,8 +14,8 @@ use crate::{
     document::Shape,
     elasticsearch::{Auth, Client, Options},
     observe::{Admin, Meter, Subject},
-    pipeline::{self, Backends, Job, Mode, Names, Outcome, Role, Shutdown},
-    settings::{self, AdminAddress, Credentials, LostSlot, Settings, VectorIndex},
+    pipeline::{self, Backends, Job, LostSlot, Mode, Names, Outcome, Role, Shutdown},
+    settings::{self, AdminAddress, Credentials, Settings, VectorIndex},
     stop::Stop,
 };
 
@@ -147,7 +147,11 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
         shards: elasticsearch.shards,
         dimensions: document.embedding_dimensions,
         defer_vectors: elasticsearch.vector_index == VectorIndex::Deferred,
-        heal_lost_slot: postgres.lost_slot == LostSlot::Heal,
+        lost_slot: match postgres.lost_slot {
+            settings::LostSlot::Stop => LostSlot::Stop,
+            settings::LostSlot::Heal => LostSlot::Heal,
+            settings::LostSlot::Rebuild => LostSlot::Rebuild,
+        },
         fetch_rows: postgres.batch_rows,
         documents_max: delivery
             .batch_documents

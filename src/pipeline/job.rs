@@ -41,8 +41,8 @@ pub struct Job {
     pub dimensions: u32,
     /// Load a new index without its vector graph, and build that once at the end.
     pub defer_vectors: bool,
-    /// Compare and mend, and go on with a new slot, when the slot is lost.
-    pub heal_lost_slot: bool,
+    /// What is done when the slot is lost.
+    pub lost_slot: LostSlot,
     /// Rows a cursor fetch.
     pub fetch_rows: u32,
     /// Documents a bulk request, at most.
@@ -71,6 +71,17 @@ pub enum Role {
         /// The alias may go to it.
         may_serve: watch::Receiver<bool>,
     },
+}
+
+/// What is done when the changes that the slot would have streamed are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostSlot {
+    /// A stop: a person is asked.
+    Stop,
+    /// Table and index are compared, what differs is mended, and a new slot gone on with.
+    Heal,
+    /// The next generation is filled, and gone on with.
+    Rebuild,
 }
 
 impl Job {

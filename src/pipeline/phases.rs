@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(25);
 ///
 /// # Errors
 /// A named stop.
-pub async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
+pub(super) async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
     // Whoever starts the program wants to know at once when an end cannot be reached.
     let session = postgres::connect(&job.postgres)
         .await

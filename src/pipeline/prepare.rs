@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::{
     Failure, Shutdown,
     generation::writers_lock,
-    job::Job,
+    job::{Job, LostSlot},
     mapping::additions,
     plan::{Facts, Mode, Names},
     record::Record,
@@ -21,7 +21,8 @@ use crate::{
         Deferral, Dialect, Layout, TemplateError, TemplateOptions, deferral, own_template, template,
     },
     elasticsearch::{
-        self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs, put_template,
+        self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs,
+        alias_targets, put_template,
     },
     observe,
     postgres::{
@@ -135,7 +136,19 @@ pub(super) async fn facts(
         unseen,
         index,
         run,
-        heal_lost_slot: job.heal_lost_slot,
+        heal_lost_slot: heals_lost_slot(job).await?,
+    })
+}
+
+/// An index that nobody searches yet needs no other one beside it.
+async fn heals_lost_slot(job: &Job) -> Result<bool, Failure> {
+    Ok(match job.lost_slot {
+        LostSlot::Stop => false,
+        LostSlot::Heal => true,
+        LostSlot::Rebuild => {
+            let targets = alias_targets(&job.elasticsearch, &job.names.alias).await?;
+            targets.is_empty()
+        }
     })
 }
 

@@ -91,8 +91,8 @@ pub(super) struct PostgresArguments {
     /// Publication, quoted as in SQL where needed [default: sync_es_<table>]
     #[arg(long, env = "SYNC_ES_PUBLICATION", value_name = "NAME", value_parser = identifier)]
     pub(super) publication: Option<String>,
-    /// When PostgreSQL has dropped the slot or its WAL: stop, or compare table and index, mend what
-    /// differs, and go on with a new slot
+    /// When PostgreSQL has dropped the slot or its WAL: stop; compare table and index, mend what
+    /// differs, and go on with a new slot; or fill the next generation of the index
     #[arg(
         long,
         env = "SYNC_ES_LOST_SLOT",

@@ -18,7 +18,7 @@ fn healing(world: &World) -> Invocation {
 }
 
 /// Ends the program and drops its slot.
-async fn lose_slot(world: &World, program: SyncEs) {
+pub(crate) async fn lose_slot(world: &World, program: SyncEs) {
     program.stop().await;
     world.slot_is_idle().await;
     world

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
+    heal::lose_slot,
     refusals::{POISON, with_a_mapping},
     snapshot::add_rows,
     support::{
@@ -254,6 +255,52 @@ fn behind_a_stop_a_rebuild_leads_on_and_the_next_run_goes_on_with_the_new_genera
         assert_eq!(verified.code, Some(0), "{}", verified.log);
         let checked = world.sync_es(&["check"]).output().await;
         assert_eq!(checked.code, Some(0), "{}", checked.log);
+        service.stop().await;
+    });
+}
+
+#[test]
+fn a_service_that_has_lost_its_slot_fills_the_next_generation_where_that_is_wanted() {
+    in_world(async |world| {
+        add_rows(world, STILL).await;
+        let mut workload = Workload::new(world, 900).await;
+        (workload.writers, workload.rate) = (4, 40);
+        workload.fill(world).await;
+        let mut service = world.run();
+        world.live(&mut service).await;
+        let writers = workload.start(world).await;
+        let searcher = Searcher::start(world).await;
+        lose_slot(world, service).await;
+
+        let run = world.sync_es(&["run"]).env("SYNC_ES_LOST_SLOT", "rebuild");
+        let proxy = Proxy::start(world).await;
+        let parts = run.clone().through(&proxy).env("ES_CLIENT_BATCH_SIZE", 20);
+        killed_in_snapshot(&proxy, &parts).await;
+        // The other one finds the rebuild at work, or is the one that does it.
+        let (mut service, standby) = (run.start(), run.start());
+        goes_over(world, &mut service, 2).await;
+        writers.stop().await;
+        serves(world, &mut service, 2).await;
+        searcher.finish().await;
+        for program in [service, standby] {
+            program.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_slot_that_is_lost_before_anybody_searches_the_index_needs_no_other_one() {
+    in_world(async |world| {
+        add_rows(world, STILL).await;
+        let run = world.sync_es(&["run"]).env("SYNC_ES_LOST_SLOT", "rebuild");
+        let proxy = Proxy::start(world).await;
+        let parts = run.clone().through(&proxy).env("ES_CLIENT_BATCH_SIZE", 20);
+        killed_in_snapshot(&proxy, &parts).await;
+        world.slot_is_idle().await;
+        let drop = format!("SELECT pg_drop_replication_slot('{}')", world.slot());
+        world.execute(&drop).await;
+        let mut service = run.start();
+        serves(world, &mut service, 1).await;
         service.stop().await;
     });
 }

@@ -9,9 +9,11 @@
 
 mod drop;
 mod goal;
+mod service;
 
 pub use drop::drop_generations;
 pub use goal::Goal;
+pub use service::run;
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use tokio::sync::watch;
 use super::{
     Failure, Shutdown,
     generation::{drop_slot_of, previous, rebuild_lock, writers_lock},
-    job::{Job, Outcome, Role},
+    job::{Job, LostSlot, Outcome, Role},
     letters, phases,
     plan::Names,
     prepare, survey,
@@ -86,7 +88,7 @@ async fn carry_out(
         names: swap.to.clone(),
         role: Role::Rebuild { may_serve },
         // What the comparison finds later, healing finds as well.
-        heal_lost_slot: true,
+        lost_slot: LostSlot::Heal,
         ..job.clone()
     };
     let (ask, asked) = watch::channel(false);
