@@ -13,7 +13,7 @@ use crate::{
     delivery::{OnRefusal, Retry},
     document::Shape,
     elasticsearch::{Auth, Client, Options},
-    observe::{Admin, Meter, Subject},
+    observe::{Admin, Meter, Subject, Traces},
     pipeline::{self, Backends, Job, LostSlot, Mode, Names, Outcome, Role, Shutdown},
     settings::{self, AdminAddress, Credentials, Settings, VectorIndex},
     stop::Stop,
@@ -177,7 +177,7 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
             input: settings.input_db_backend_config(),
             output: settings.output_db_backend_config(),
         },
-        meter: meter(settings, snapshot_only),
+        meter: meter(settings, snapshot_only)?,
     })
 }
 
@@ -193,7 +193,7 @@ pub(super) fn names(settings: &Settings) -> Names {
     }
 }
 
-fn meter(settings: &Settings, snapshot_only: bool) -> Arc<Meter> {
+fn meter(settings: &Settings, snapshot_only: bool) -> Result<Arc<Meter>, Stop> {
     let postgres = &settings.postgres;
     let subject = Subject {
         table: postgres.table.to_string(),
@@ -201,7 +201,14 @@ fn meter(settings: &Settings, snapshot_only: bool) -> Arc<Meter> {
         alias: settings.elasticsearch.alias.clone(),
         slot: (!snapshot_only).then(|| postgres.slot.clone()),
     };
-    Meter::new(subject, settings.admin.ready_lag)
+    let admin = &settings.admin;
+    let traces = match &admin.otlp_endpoint {
+        Some(endpoint) => {
+            Traces::to(endpoint).map_err(|error| Stop::Unexpected(error.to_string()))?
+        }
+        None => Traces::default(),
+    };
+    Ok(Meter::new(subject, admin.ready_lag, traces))
 }
 
 /// The way to Elasticsearch.

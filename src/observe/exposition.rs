@@ -112,12 +112,17 @@ fn float(number: u64) -> f64 {
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
+    use super::super::Traces;
     use super::*;
     use crate::observe::{SlotState, Subject};
 
     #[test]
     fn every_name_is_exposed_and_no_other() {
-        let meter = Meter::new(Subject::default(), Duration::from_secs(30));
+        let meter = Meter::new(
+            Subject::default(),
+            Duration::from_secs(30),
+            Traces::default(),
+        );
         meter.rows_estimated(Some(1));
         meter.stream_begins(Some(1), true);
         meter.commit_received(2, 0);
@@ -155,7 +160,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_absent() {
-        let meter = Meter::new(Subject::default(), Duration::from_secs(30));
+        let meter = Meter::new(
+            Subject::default(),
+            Duration::from_secs(30),
+            Traces::default(),
+        );
         let text = text(&meter).unwrap();
         for name in [names::LAG_SECONDS, names::LAG_BYTES, names::SAFE] {
             assert!(!text.contains(name.full), "{text}");

@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use super::{
     commits::{Commits, SPACING},
     health,
-    metrics::{Ending, Metrics, Outcome},
+    metrics::{Ending, Metrics, Sent},
     status::{Lag, Operations, Phase, Positions, SlotState, Status, Subject, Throughput, Trouble},
+    traces::{Span, Traces},
 };
 
 /// See the head of this file.
@@ -29,6 +30,7 @@ pub struct Meter {
     started: Instant,
     started_at: Timestamp,
     pub(super) metrics: Metrics,
+    traces: Traces,
     facts: Mutex<Facts>,
     commits: Mutex<Commits>,
     /// Where the last commit or keepalive that was received ends; 0 for none, as in what follows.
@@ -64,25 +66,10 @@ struct Facts {
     marks: [(Instant, u64, u64); 2],
 }
 
-/// A bulk request that has ended.
-#[derive(Debug, Clone, Copy)]
-pub struct Sent {
-    /// Operations in it.
-    pub operations: usize,
-    /// Bytes of its body.
-    pub bytes: usize,
-    /// Until the answer or the failure.
-    pub took: Duration,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// How much of their size and number requests have from here on, up to 1.
-    pub capacity: f64,
-}
-
 impl Meter {
     /// Nothing has happened yet. Readiness asks for a lag within `lag_target`.
     #[must_use]
-    pub fn new(subject: Subject, lag_target: Duration) -> Arc<Self> {
+    pub fn new(subject: Subject, lag_target: Duration, traces: Traces) -> Arc<Self> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let facts = Facts {
             subject,
@@ -104,6 +91,7 @@ impl Meter {
             started,
             started_at,
             metrics: Metrics::new(),
+            traces,
             facts: Mutex::new(facts),
             commits: Mutex::default(),
             received: AtomicU64::new(0),
@@ -131,7 +119,12 @@ impl Meter {
     pub fn phase(&self, phase: Phase) {
         let mut facts = self.facts();
         if facts.phase != phase {
+            let (before, since) = (facts.phase, facts.phase_since);
             (facts.phase, facts.phase_since) = (phase, Timestamp::now());
+            let took = facts.phase_since.duration_since(since);
+            let index = &facts.subject.index;
+            self.traces
+                .tell(|| Span::of_phase(before, took, phase == Phase::Waiting, index));
         }
         drop(facts);
         if phase == Phase::Standby {
@@ -193,12 +186,12 @@ impl Meter {
 
     /// A bulk request has ended.
     pub fn sent(&self, sent: Sent) {
-        let metrics = &self.metrics;
-        metrics.requests(sent.outcome).inc();
-        metrics.request_seconds.observe(sent.took.as_secs_f64());
-        metrics.request_bytes.inc_by(sent.bytes as u64);
-        metrics.request_operations.inc_by(sent.operations as u64);
-        self.facts().capacity = sent.capacity;
+        self.metrics.sent(&sent);
+        let mut facts = self.facts();
+        facts.capacity = sent.capacity;
+        self.traces
+            .tell(|| Span::of_request(sent, &facts.subject.index));
+        drop(facts);
         self.progressed();
     }
 
@@ -274,13 +267,20 @@ impl Meter {
         let now = now();
         self.reached.fetch_max(lsn, Relaxed);
         let seconds = &self.metrics.acknowledged_seconds;
-        self.commits()
-            .reach(lsn, |at| seconds.observe(elapsed(at, now)));
+        self.commits().reach(lsn, |at| {
+            let took = elapsed(at, now);
+            seconds.observe(took);
+            self.traces
+                .tell(|| Span::of_commit("commit acknowledged", took));
+        });
     }
 
     /// A search found the document of a commit that was made at `at`.
     pub fn found(&self, at: i64) {
-        self.metrics.searchable_seconds.observe(elapsed(at, now()));
+        let took = elapsed(at, now());
+        self.metrics.searchable_seconds.observe(took);
+        self.traces
+            .tell(|| Span::of_commit("commit searchable", took));
     }
 
     /// Everything up to this LSN is stored as resolved.

@@ -1,5 +1,7 @@
 //! Counters and histograms: what only grows. Touched once a page or a request, never once a row.
 
+use std::time::Duration;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -42,13 +44,28 @@ pub enum Outcome {
 impl Outcome {
     const ALL: [Self; 3] = [Self::Taken, Self::Partly, Self::Failed];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Taken => "taken",
             Self::Partly => "partly",
             Self::Failed => "failed",
         }
     }
+}
+
+/// A bulk request that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// Operations in it.
+    pub operations: usize,
+    /// Bytes of its body.
+    pub bytes: usize,
+    /// Until the answer or the failure.
+    pub took: Duration,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How much of their size and number requests have from here on, up to 1.
+    pub capacity: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,9 +90,9 @@ pub(super) struct Metrics {
     pub(super) failed_attempts: Counter,
     pub(super) snapshot_rows: Counter,
     pub(super) reread_rows: Counter,
-    pub(super) request_seconds: Histogram,
+    request_seconds: Histogram,
     pub(super) request_bytes: Counter,
-    pub(super) request_operations: Counter,
+    request_operations: Counter,
     pub(super) retries: Counter,
     pub(super) acknowledged_seconds: Histogram,
     pub(super) searchable_seconds: Histogram,
@@ -167,7 +184,14 @@ impl Metrics {
         self.operations.get_or_create_owned(&OfResult { result })
     }
 
-    pub(super) fn requests(&self, outcome: Outcome) -> Counter {
+    pub(super) fn sent(&self, sent: &Sent) {
+        self.requests(sent.outcome).inc();
+        self.request_seconds.observe(sent.took.as_secs_f64());
+        self.request_bytes.inc_by(sent.bytes as u64);
+        self.request_operations.inc_by(sent.operations as u64);
+    }
+
+    fn requests(&self, outcome: Outcome) -> Counter {
         let outcome = outcome.name();
         self.requests.get_or_create_owned(&OfOutcome { outcome })
     }

@@ -13,14 +13,16 @@ mod metrics;
 mod names;
 pub mod progress;
 mod status;
+mod traces;
 
 pub use admin::Admin;
 pub use ask::{AskError, ask};
-pub use meter::{Meter, Retrying, Sent};
-pub use metrics::Outcome;
+pub use meter::{Meter, Retrying};
+pub use metrics::{Outcome, Sent};
 pub use status::{
     Lag, Operations, Phase, Positions, SlotState, Status, Subject, Throughput, Trouble,
 };
+pub use traces::{Traces, TracesError};
 
 use std::sync::LazyLock;
 

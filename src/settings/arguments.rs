@@ -15,8 +15,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::values::{
-    AdminAddress, LostSlot, TableName, VectorIndex, admin_address, filter, identifier, index_name,
-    node_url, seconds, slot, switch, table, whole,
+    AdminAddress, LostSlot, TableName, VectorIndex, admin_address, collector_url, filter,
+    identifier, index_name, node_url, seconds, slot, switch, table, whole,
 };
 use crate::observe::logs::LogFormat;
 
@@ -296,6 +296,11 @@ pub(super) struct AdminArguments {
         value_parser = seconds
     )]
     pub(super) ready_lag_seconds: f64,
+    /// OpenTelemetry collector that takes spans, by OTLP over HTTP, such as http://127.0.0.1:4318
+    ///
+    /// Each bulk request, each phase, and the way of a commit to its acknowledgement become a span.
+    #[arg(long, env = "SYNC_ES_OTLP_ENDPOINT", value_name = "URL", value_parser = collector_url)]
+    pub(super) otlp_endpoint: Option<Url>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -148,6 +148,8 @@ pub struct Admin {
     pub address: Option<AdminAddress>,
     /// The lag above which it is not ready.
     pub ready_lag: Duration,
+    /// The collector that spans are sent to.
+    pub otlp_endpoint: Option<Url>,
 }
 
 impl Admin {
@@ -192,6 +194,7 @@ impl Settings {
         let admin = Admin {
             address: arguments.admin.admin_addr.take(),
             ready_lag: Duration::from_secs_f64(arguments.admin.ready_lag_seconds),
+            otlp_endpoint: arguments.admin.otlp_endpoint.take(),
         };
         let document = Document {
             embedding_dimensions: arguments.documents.embedding_dimensions,

@@ -142,6 +142,18 @@ pub(super) fn index_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The base address of a collector.
+pub(super) fn collector_url(text: &str) -> Result<Url, String> {
+    let expected = || "expected http://host:port or https://host:port".to_owned();
+    let url = Url::parse(text.trim()).map_err(|_| expected())?;
+    let plain = url.has_host() && url.query().is_none() && url.fragment().is_none();
+    let open = url.username().is_empty() && url.password().is_none();
+    if matches!(url.scheme(), "http" | "https") && plain && open {
+        return Ok(url);
+    }
+    Err(expected())
+}
+
 /// A node of Elasticsearch. Credentials in it would go wherever the URL is shown, so they are refused.
 pub(super) fn node_url(text: &str) -> Result<Url, String> {
     let expected =
@@ -337,6 +349,19 @@ mod tests {
             "",
         ] {
             assert!(node_url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_collector_has_a_base_address() {
+        assert!(collector_url("http://127.0.0.1:4318").is_ok());
+        for wrong in [
+            "127.0.0.1:4318",
+            "grpc://host",
+            "http://u:p@host",
+            "http://host/?a",
+        ] {
+            assert!(collector_url(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -45,6 +45,7 @@ mod metadata;
 mod settings;
 mod admin;
 mod status;
+mod traces;
 mod search;
 mod vectors;
 mod verify;
