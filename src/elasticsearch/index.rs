@@ -119,10 +119,19 @@ impl Index {
     /// Adds fields to the mapping; one that exists must be the same.
     ///
     /// # Errors
-    /// The request failed, or a field exists otherwise.
+    /// The request failed, a field exists otherwise, or the index cannot have vectors.
     pub async fn put_properties(&self, properties: &Map<String, Value>) -> Result<(), IndexError> {
         let request = json!({"properties": properties});
-        self.change(Method::Put, "/_mapping", &request).await
+        match self.change(Method::Put, "/_mapping", &request).await {
+            Err(IndexError::Request(Error::Refused { reason, .. }))
+                if reason.contains("index.knn setting") =>
+            {
+                Err(IndexError::NoVectors {
+                    index: self.name.clone(),
+                })
+            }
+            done => done,
+        }
     }
 
     /// Notes that no field waits for its graph any more.
@@ -296,6 +305,14 @@ pub enum IndexError {
     /// An index of that name exists, made by somebody else or for something else.
     #[error("{index} exists already, and was made for something else")]
     Exists {
+        /// The index.
+        index: String,
+    },
+    /// OpenSearch takes vectors only into an index that was made with `index.knn`.
+    #[error(
+        "{index} was made without index.knn, so it cannot have the field for vectors that came"
+    )]
+    NoVectors {
         /// The index.
         index: String,
     },

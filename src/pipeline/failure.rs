@@ -147,10 +147,11 @@ impl From<postgres::ResolveError> for Failure {
 
 impl From<elasticsearch::IndexError> for Failure {
     fn from(error: elasticsearch::IndexError) -> Self {
-        if error.heals() {
-            Self::Heals(error.to_string())
-        } else {
-            Self::Stop(Stop::Elasticsearch(error.to_string()))
+        let told = error.to_string();
+        match error {
+            _ if error.heals() => Self::Heals(told),
+            elasticsearch::IndexError::NoVectors { .. } => Stop::TableChanged(told).into(),
+            _ => Stop::Elasticsearch(told).into(),
         }
     }
 }

@@ -350,14 +350,7 @@ async fn add_fields(
             ?fields,
             "adding fields to the mapping: documents get them as their rows change"
         );
-        index.put_properties(&added).await.map_err(|error| {
-            // A setting of OpenSearch that an index has from its beginning or never.
-            if error.to_string().contains("index.knn setting") {
-                let why = "a column for vectors came to an index without index.knn";
-                return Stop::TableChanged(why.to_owned()).into();
-            }
-            Failure::from(error)
-        })?;
+        index.put_properties(&added).await?;
         failpoint!("mapping-extended", Failure::Heals);
     }
     Ok(())
