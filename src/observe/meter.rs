@@ -66,6 +66,21 @@ struct Facts {
     marks: [(Instant, u64, u64); 2],
 }
 
+impl Facts {
+    /// The phase, which has just ended.
+    fn span(&self, failed: bool) -> Span {
+        let took = Timestamp::now().duration_since(self.phase_since);
+        Span::of_phase(self.phase, took, failed, &self.subject.index)
+    }
+}
+
+impl Drop for Meter {
+    /// The last phase ends with the program.
+    fn drop(&mut self) {
+        self.traces.tell(|| self.facts().span(false));
+    }
+}
+
 impl Meter {
     /// Nothing has happened yet. Readiness asks for a lag within `lag_target`.
     #[must_use]
@@ -119,12 +134,8 @@ impl Meter {
     pub fn phase(&self, phase: Phase) {
         let mut facts = self.facts();
         if facts.phase != phase {
-            let (before, since) = (facts.phase, facts.phase_since);
+            self.traces.tell(|| facts.span(phase == Phase::Waiting));
             (facts.phase, facts.phase_since) = (phase, Timestamp::now());
-            let took = facts.phase_since.duration_since(since);
-            let index = &facts.subject.index;
-            self.traces
-                .tell(|| Span::of_phase(before, took, phase == Phase::Waiting, index));
         }
         drop(facts);
         if phase == Phase::Standby {

@@ -5,7 +5,9 @@
 //! (OTLP over HTTP), in batches; those that a slow collector does not take are dropped, never waited for.
 
 use std::{
-    fmt,
+    env, fmt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -21,6 +23,7 @@ use opentelemetry_sdk::{
     resource::EnvResourceDetector,
     trace::{SdkTracer, SdkTracerProvider},
 };
+use reqwest::redirect::Policy;
 use url::Url;
 
 use super::{
@@ -30,6 +33,8 @@ use super::{
 
 /// How long the collector may take for a batch.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may hold up the end of the program.
+const TIMEOUT_AT_THE_END: Duration = Duration::from_secs(2);
 
 /// Where spans go; nowhere by default.
 #[derive(Default)]
@@ -114,31 +119,35 @@ impl Traces {
             cause,
         };
         // A client that waits may not be made among tasks.
-        let client = std::thread::spawn(|| {
-            reqwest::blocking::Client::builder()
-                .timeout(TIMEOUT)
-                .build()
-        });
-        let client = client
+        let client = thread::Builder::new()
+            .spawn(client)
+            .map_err(|error| refused(error.to_string()))?
             .join()
-            .map_err(|_| refused("no thread".to_owned()))?
+            .map_err(|_| refused("the thread has panicked".to_owned()))?
             .map_err(|error| refused(error.to_string()))?;
         let base = endpoint.as_str().trim_end_matches('/');
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Blocking(client))
+            .with_http_client(Blocking {
+                client,
+                endpoint: base.to_owned(),
+                failing: AtomicBool::new(false),
+            })
             .with_endpoint(format!("{base}/v1/traces"))
             .build()
             .map_err(|error| refused(error.to_string()))?;
-        // What OTEL_RESOURCE_ATTRIBUTES says comes first.
+        // What the environment says comes first, as OpenTelemetry has it.
         let resource = Resource::builder_empty()
             .with_service_name("sync-es")
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .with_detector(Box::new(EnvResourceDetector::new()))
-            .build();
+            .with_detector(Box::new(EnvResourceDetector::new()));
+        let resource = match env::var("OTEL_SERVICE_NAME") {
+            Ok(name) if !name.is_empty() => resource.with_service_name(name),
+            _ => resource,
+        };
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            .with_resource(resource)
+            .with_resource(resource.build())
             .build();
         let tracer = provider.tracer("sync-es");
         Ok(Self(Some(Collector { provider, tracer })))
@@ -164,12 +173,12 @@ impl Traces {
 }
 
 impl Drop for Traces {
-    /// What has not been sent is sent, as far as the collector takes it in time.
+    /// What has not been sent is sent, as far as the collector takes it at once.
     fn drop(&mut self) {
         if let Some(Collector { provider, .. }) = &self.0
-            && let Err(error) = provider.shutdown_with_timeout(TIMEOUT)
+            && let Err(error) = provider.shutdown_with_timeout(TIMEOUT_AT_THE_END)
         {
-            tracing::debug!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "the last spans were not sent");
         }
     }
 }
@@ -180,18 +189,56 @@ impl fmt::Debug for Traces {
     }
 }
 
+fn client() -> reqwest::Result<reqwest::blocking::Client> {
+    reqwest::blocking::Client::builder()
+        .timeout(TIMEOUT)
+        // Its headers can have a secret.
+        .redirect(Policy::none())
+        .build()
+}
+
 /// The client that comes with the exporter is another version of the one that is here already.
 #[derive(Debug)]
-struct Blocking(reqwest::blocking::Client);
+struct Blocking {
+    client: reqwest::blocking::Client,
+    endpoint: String,
+    /// The last batch was not taken, and it was said so.
+    failing: AtomicBool,
+}
 
-#[async_trait::async_trait]
-impl HttpClient for Blocking {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.0.execute(request.try_into()?)?;
+impl Blocking {
+    fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = self.client.execute(request.try_into()?)?;
         let mut response = Response::builder().status(answer.status());
         if let Some(headers) = response.headers_mut() {
             headers.clone_from(answer.headers());
         }
         Ok(response.body(answer.bytes()?)?)
+    }
+
+    fn note(&self, trouble: Option<&str>) {
+        let endpoint = &self.endpoint;
+        match (self.failing.swap(trouble.is_some(), Relaxed), trouble) {
+            (false, Some(trouble)) => tracing::warn!(
+                endpoint,
+                trouble,
+                "spans cannot be sent, and are dropped until they can"
+            ),
+            (true, None) => tracing::info!(endpoint, "spans are sent again"),
+            _ => {}
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Blocking {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let sent = self.send(request);
+        match &sent {
+            Ok(response) if response.status().is_success() => self.note(None),
+            Ok(response) => self.note(Some(response.status().as_str())),
+            Err(error) => self.note(Some(&error.to_string())),
+        }
+        sent
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Failure, generation,
-    plan::{Mode, Names},
+    plan::{LostSlot, Mode, Names},
 };
 use crate::{
     delivery::{OnRefusal, Retry},
@@ -73,17 +73,6 @@ pub enum Role {
     },
 }
 
-/// What is done when the changes that the slot would have streamed are gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostSlot {
-    /// A stop: a person is asked.
-    Stop,
-    /// Table and index are compared, what differs is mended, and a new slot gone on with.
-    Heal,
-    /// The next generation is filled, and gone on with.
-    Rebuild,
-}
-
 impl Job {
     /// The same job on the generation that is at work.
     ///
@@ -94,6 +83,7 @@ impl Job {
             Role::Serve { .. } => generation::at_work(&self.elasticsearch, &self.names).await?,
             Role::Rebuild { .. } => self.names.clone(),
         };
+        self.meter.serves(&names.index, &names.slot);
         Ok(self.on(names))
     }
 

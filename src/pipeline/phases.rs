@@ -12,8 +12,9 @@ use super::{
     Failure, Shutdown,
     attempt::Attempt,
     job::{Job, Outcome},
-    plan::Mode,
+    plan::{LostSlot, Mode},
     probe,
+    rebuild::replace,
     record::Record,
 };
 use crate::{
@@ -31,7 +32,7 @@ const GRACE: Duration = Duration::from_secs(25);
 ///
 /// # Errors
 /// A named stop.
-pub(super) async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, Stop> {
+pub async fn run(job: &Job, shutdown: Shutdown) -> Result<Outcome, Stop> {
     // Whoever starts the program wants to know at once when an end cannot be reached.
     let session = postgres::connect(&job.postgres)
         .await
@@ -40,7 +41,18 @@ pub(super) async fn run(job: &Job, mut shutdown: Shutdown) -> Result<Outcome, St
         .ping()
         .await
         .map_err(|error| Stop::Elasticsearch(error.to_string()))?;
-    let mut session = Some(session);
+    Box::pin(keep_trying(job, Some(session), shutdown)).await
+}
+
+/// Attempts, until one does not end with a trouble that heals; the first one in this session.
+///
+/// # Errors
+/// A named stop.
+pub(super) async fn keep_trying(
+    job: &Job,
+    mut session: Option<postgres::Session>,
+    mut shutdown: Shutdown,
+) -> Result<Outcome, Stop> {
     let mut record: Option<Record> = None;
     let mut retries = 0;
     loop {
@@ -134,13 +146,27 @@ async fn attempt(
     record: &mut Option<Record>,
     shutdown: &mut Shutdown,
 ) -> Result<Outcome, Failure> {
+    match Box::pin(in_session(job, session, record, shutdown)).await {
+        // The session is gone, and with it the lock of whoever writes into the index.
+        Err(Failure::Stop(Stop::SlotLost { slot, .. })) if job.lost_slot == LostSlot::Rebuild => {
+            Box::pin(replace(job, &slot, shutdown)).await
+        }
+        ended => ended,
+    }
+}
+
+async fn in_session(
+    job: &Job,
+    session: Option<postgres::Session>,
+    record: &mut Option<Record>,
+    shutdown: &mut Shutdown,
+) -> Result<Outcome, Failure> {
     job.meter.phase(observe::Phase::Starting);
     let session = match session {
         Some(session) => session,
         None => postgres::connect(&job.postgres).await?,
     };
     let job = &job.at_work().await?;
-    job.meter.serves(&job.names.index, &job.names.slot);
     tokio::select! {
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,

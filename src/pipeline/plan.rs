@@ -21,6 +21,17 @@ pub enum Mode {
     OneShot,
 }
 
+/// What is done when the changes that the slot would have streamed are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostSlot {
+    /// A stop: a person is asked.
+    Stop,
+    /// Table and index are compared, what differs is mended, and a new slot gone on with.
+    Heal,
+    /// A stop for the run into this index; the next generation is filled, and gone on with.
+    Rebuild,
+}
+
 /// The names that the settings give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
@@ -66,8 +77,8 @@ pub struct Facts {
     pub index: Option<Look>,
     /// The latest run of this mode into this index.
     pub run: Option<Run>,
-    /// A lost slot is healed in place.
-    pub heal_lost_slot: bool,
+    /// What is done when the slot is lost.
+    pub lost_slot: LostSlot,
 }
 
 /// What to do.
@@ -144,7 +155,7 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
     let slot = facts.names.slot.clone();
     let found = match &facts.slot {
         None => return lost(facts, run, "gone"),
-        Some(found) if found.wal_status.as_deref() == Some("lost") => {
+        Some(found) if found.is_lost() => {
             let state = "invalidated (its WAL was removed: see max_slot_wal_keep_size)";
             return lost(facts, run, state);
         }
@@ -175,7 +186,7 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
 
 /// What the slot of this run would have streamed is gone.
 fn lost(facts: &Facts, run: &Run, state: &str) -> Result<Plan, Stop> {
-    if !facts.heal_lost_slot {
+    if facts.lost_slot != LostSlot::Heal {
         return Err(Stop::SlotLost {
             slot: facts.names.slot.clone(),
             state: state.to_owned(),

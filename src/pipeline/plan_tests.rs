@@ -162,7 +162,7 @@ fn a_slot_whose_wal_is_gone_is_a_stop_that_names_the_setting() {
 fn a_lost_slot_is_healed_behind_a_complete_snapshot_where_that_is_wanted() {
     let lost = |phase, gone| {
         let mut facts = at(phase);
-        facts.heal_lost_slot = true;
+        facts.lost_slot = LostSlot::Heal;
         if gone {
             facts.slot = None;
         } else {
@@ -402,7 +402,7 @@ pub(in crate::pipeline) fn new() -> Facts {
         not_null,
     };
     Facts {
-        heal_lost_slot: false,
+        lost_slot: LostSlot::Stop,
         mode: Mode::Continuous,
         names: Names {
             key: "hk".to_owned(),

@@ -8,9 +8,9 @@ use tokio_postgres::Client;
 use super::{
     Failure, Shutdown,
     generation::writers_lock,
-    job::{Job, LostSlot},
+    job::Job,
     mapping::additions,
-    plan::{Facts, Mode, Names},
+    plan::{Facts, LostSlot, Mode, Names},
     record::Record,
     table::{CurrentTable, Look},
 };
@@ -136,20 +136,19 @@ pub(super) async fn facts(
         unseen,
         index,
         run,
-        heal_lost_slot: heals_lost_slot(job).await?,
+        lost_slot: about_a_lost_slot(job).await?,
     })
 }
 
-/// An index that nobody searches yet needs no other one beside it.
-async fn heals_lost_slot(job: &Job) -> Result<bool, Failure> {
-    Ok(match job.lost_slot {
-        LostSlot::Stop => false,
-        LostSlot::Heal => true,
-        LostSlot::Rebuild => {
-            let targets = alias_targets(&job.elasticsearch, &job.names.alias).await?;
-            targets.is_empty()
+/// An index that the alias is not on needs no other one beside it.
+async fn about_a_lost_slot(job: &Job) -> Result<LostSlot, Failure> {
+    if job.lost_slot == LostSlot::Rebuild {
+        let targets = alias_targets(&job.elasticsearch, &job.names.alias).await?;
+        if targets != [job.names.index.as_str()] {
+            return Ok(LostSlot::Heal);
         }
-    })
+    }
+    Ok(job.lost_slot)
 }
 
 /// Why rows have come or gone, or may have, since the publication and the partitions were as `known`

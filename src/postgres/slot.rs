@@ -31,6 +31,14 @@ pub struct Slot {
     pub wal_status: Option<String>,
 }
 
+impl Slot {
+    /// Whether WAL that it needs was removed.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost")
+    }
+}
+
 /// Looks a slot up; `None` when there is none of that name.
 ///
 /// # Errors

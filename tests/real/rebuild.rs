@@ -273,11 +273,22 @@ fn a_service_that_has_lost_its_slot_fills_the_next_generation_where_that_is_want
         lose_slot(world, service).await;
 
         let run = world.sync_es(&["run"]).env("SYNC_ES_LOST_SLOT", "rebuild");
+        let checked = run.clone().arguments(&["check"]).output().await;
+        assert_eq!(checked.code, Some(0), "{}", checked.log);
+        let told = "run fills the next generation";
+        assert!(checked.log.contains(told), "{}", checked.log);
         let proxy = Proxy::start(world).await;
         let parts = run.clone().through(&proxy).env("ES_CLIENT_BATCH_SIZE", 20);
         killed_in_snapshot(&proxy, &parts).await;
         // The other one finds the rebuild at work, or is the one that does it.
         let (mut service, standby) = (run.start(), run.start());
+        let next = generation(world, 2);
+        service
+            .until("the alias has moved", async || {
+                let on = world.search.indices(world.alias()).await;
+                (on == [next.as_str()]).then_some(())
+            })
+            .await;
         goes_over(world, &mut service, 2).await;
         writers.stop().await;
         serves(world, &mut service, 2).await;

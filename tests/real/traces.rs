@@ -105,7 +105,9 @@ fn phases_requests_and_commits_are_spans() {
         world.caught_up(&mut program).await;
         // What is left is sent at the end.
         program.stop().await;
-        assert_eq!(collector.named("snapshot").len(), 1);
+        for phase in ["snapshot", "stream"] {
+            assert_eq!(collector.named(phase).len(), 1, "{phase}");
+        }
         let requests = collector.named("bulk");
         let failed = requests.iter().filter(|span| {
             let status = span.status.as_ref();
@@ -131,17 +133,31 @@ fn phases_requests_and_commits_are_spans() {
 }
 
 #[test]
-fn a_collector_that_is_not_there_holds_up_nothing() {
+fn a_collector_that_is_not_there_or_hangs_holds_up_nothing() {
     in_world(async |world| {
         add_rows(world, 50).await;
-        let nobody = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let run = world
-            .sync_es(&["run", "--snapshot-only"])
-            .env("SYNC_ES_OTLP_ENDPOINT", format!("http://{nobody}"));
-        run.output().await.succeeded();
+        let run = async |collector: &str| {
+            let run = world.sync_es(&["run", "--snapshot-only"]);
+            let run = run.env("SYNC_ES_OTLP_ENDPOINT", format!("http://{collector}"));
+            run.output().await
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // Connections are taken, and nothing is ever answered.
+        let hangs = run(&address).await;
+        hangs.succeeded();
+        assert!(
+            hangs.log.contains("the last spans were not sent"),
+            "{}",
+            hangs.log
+        );
+        drop(listener);
+        let nobody = run(&address).await;
+        nobody.succeeded();
+        assert!(
+            nobody.log.contains("spans cannot be sent"),
+            "{}",
+            nobody.log
+        );
     });
 }

@@ -2,7 +2,7 @@
 //! `_id`; and may the position that is stored be gone on from? Pure.
 
 use super::{
-    super::plan::{Facts, Mode, Plan, plan},
+    super::plan::{Facts, LostSlot, Mode, Plan, plan},
     finding::{End, Finding, Verdict},
 };
 use crate::{elasticsearch::Refused, stop::Stop};
@@ -217,6 +217,10 @@ fn sample(fit: &Fit) -> Finding {
 pub(super) fn position(facts: &Facts) -> Finding {
     let plan = match plan(facts) {
         Ok(plan) => plan,
+        Err(Stop::SlotLost { .. }) if facts.lost_slot == LostSlot::Rebuild => {
+            let found = "the slot was lost: run fills the next generation of the index, and goes on with that";
+            return see("position", found.to_owned());
+        }
         Err(stop) => return Finding::stopped(End::Both, "position", stop),
     };
     let found = match (plan, &facts.run) {

@@ -9,27 +9,28 @@
 
 mod drop;
 mod goal;
-mod service;
 
 pub use drop::drop_generations;
 pub use goal::Goal;
-pub use service::run;
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::goal::Swap;
 use super::{
     Failure, Shutdown,
     generation::{drop_slot_of, previous, rebuild_lock, writers_lock},
-    job::{Job, LostSlot, Outcome, Role},
+    job::{Job, Outcome, Role},
     letters, phases,
-    plan::Names,
+    plan::{LostSlot, Names},
     prepare, survey,
     verify::{Keys, Verify, compare},
 };
 use crate::{
+    delivery::OnRefusal,
     elasticsearch::{Phase, Run, alias_targets},
+    observe,
     postgres::{self, Session, catalog, lock, pages::Range, slot},
     stop::Stop,
 };
@@ -38,9 +39,6 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long the stream may take to come past a comparison before it is compared again.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Differences that are held against the dead letters, at most.
-const DIFFERENCES_MAX: usize = 10_000;
-
 /// Fills another generation and moves the alias to it. Documents that Elasticsearch refuses keep the alias
 /// where it is, unless `accepts_dead_letters`.
 ///
@@ -50,19 +48,20 @@ pub async fn rebuild(
     job: &Job,
     goal: Goal,
     accepts_dead_letters: bool,
-    shutdown: Shutdown,
+    mut shutdown: Shutdown,
 ) -> Result<Outcome, Stop> {
-    Box::pin(carry_out(job, goal, accepts_dead_letters, shutdown))
+    let begun = tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(Outcome::Interrupted),
+        begun = begin(job, goal) => begun,
+    };
+    let (lock, swap) = begun.map_err(Failure::into_stop)?;
+    Box::pin(fill(job, lock, &swap, accepts_dead_letters, &mut shutdown))
         .await
         .map_err(Failure::into_stop)
 }
 
-async fn carry_out(
-    job: &Job,
-    goal: Goal,
-    accepts_dead_letters: bool,
-    mut shutdown: Shutdown,
-) -> Result<Outcome, Failure> {
+async fn begin(job: &Job, goal: Goal) -> Result<(Lock, Swap), Failure> {
     // Whoever starts it wants to know at once when an end cannot be reached.
     let session = postgres::connect(&job.postgres).await;
     let session = session.map_err(|error| Stop::Postgres(error.to_string()))?;
@@ -77,6 +76,66 @@ async fn carry_out(
         let_go(job, &swap.from, &previous).await?;
     }
     clear_the_way(job, &swap.to).await?;
+    Ok((lock, swap))
+}
+
+/// Fills the next generation in place of one whose slot is lost, and ends with [`Failure::Moved`] once the
+/// alias is on it. Documents that Elasticsearch refuses are set aside, as in any run of a service.
+///
+/// # Errors
+/// The alias has moved, or what a rebuild ends with.
+pub(super) async fn replace(
+    job: &Job,
+    lost: &str,
+    shutdown: &mut Shutdown,
+) -> Result<Outcome, Failure> {
+    let begun = tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(Outcome::Interrupted),
+        begun = begin_to_replace(job, lost) => begun,
+    };
+    let (lock, swap) = begun?;
+    tracing::warn!(
+        slot = lost,
+        "the slot was lost: the index is replaced by its next generation"
+    );
+    match fill(job, lock, &swap, true, shutdown).await? {
+        Outcome::Complete => Err(Failure::Moved(swap.to.index)),
+        Outcome::Interrupted => Ok(Outcome::Interrupted),
+    }
+}
+
+async fn begin_to_replace(job: &Job, lost: &str) -> Result<(Lock, Swap), Failure> {
+    // A standby has lost the same slot.
+    let lock = Lock::wait(job).await?;
+    let at_work = job.at_work().await?.names;
+    let session = postgres::connect(&job.postgres).await?;
+    let found = slot::look(&session.client, lost).await?;
+    let is_mended = found.is_some_and(|found| !found.is_lost());
+    if at_work.slot != lost || is_mended {
+        return Err(Failure::Moved(at_work.index));
+    }
+    // So that there is one that is free.
+    if !drop_slot_of(&session, &at_work).await? {
+        let why = format!("another instance is at work on {}", at_work.index);
+        return Err(Failure::Heals(why));
+    }
+    let swap = Goal::Next.swap(job).await?;
+    match clear_the_way(job, &swap.to).await {
+        // Until PostgreSQL notices that it has gone.
+        Err(Failure::Stop(Stop::CannotRebuild(why))) => Err(Failure::Heals(why)),
+        cleared => cleared.map(|()| (lock, swap)),
+    }
+}
+
+/// Fills the generation that is to serve, and moves the alias to it once it is compared.
+async fn fill(
+    job: &Job,
+    lock: Lock,
+    swap: &Swap,
+    accepts_dead_letters: bool,
+    shutdown: &mut Shutdown,
+) -> Result<Outcome, Failure> {
     tracing::info!(
         from = swap.from.index,
         to = swap.to.index,
@@ -104,7 +163,7 @@ async fn carry_out(
         failpoint!("previous-slot-dropped");
         Ok(Outcome::Complete)
     };
-    let mut run = Box::pin(phases::run(&next, Shutdown::new(asked)));
+    let mut run = Box::pin(phases::keep_trying(&next, None, Shutdown::new(asked)));
     let ended = tokio::select! {
         biased;
         () = shutdown.requested() => Ok(Outcome::Interrupted),
@@ -168,7 +227,11 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
         what: Keys::In(Range::default()),
         repair: false,
         patience: PATIENCE,
-        kept: DIFFERENCES_MAX,
+        // They are held against the dead letters.
+        kept: match next.on_refusal {
+            OnRefusal::SetAside { limit } => limit,
+            OnRefusal::Stop => 1,
+        },
     };
     let equals = async || -> Result<bool, Failure> {
         let report = Box::pin(compare(next, &wanted)).await?;
@@ -272,6 +335,22 @@ impl Lock {
     /// Another one is at work, or PostgreSQL cannot be asked.
     async fn take(job: &Job) -> Result<Self, Failure> {
         Self::take_with(postgres::connect(&job.postgres).await?, job).await
+    }
+
+    /// [`Self::take`], once no other one is at work.
+    async fn wait(job: &Job) -> Result<Self, Failure> {
+        let session = postgres::connect(&job.postgres).await?;
+        session.expire_when_silent().await?;
+        let mut told = false;
+        while !lock::take(&session.client, &rebuild_lock(&job.names)).await? {
+            if !told {
+                job.meter.phase(observe::Phase::Standby);
+                tracing::info!("another instance fills the next generation: standing by");
+                told = true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Self(session))
     }
 
     async fn take_with(session: Session, job: &Job) -> Result<Self, Failure> {
