@@ -99,9 +99,18 @@ pub(super) async fn replace(
         slot = lost,
         "the slot was lost: the index is replaced by its next generation"
     );
-    match fill(job, lock, &swap, true, shutdown).await? {
+    let filled = fill(job, lock, &swap, true, shutdown).await;
+    match filled.map_err(gives_way)? {
         Outcome::Complete => Err(Failure::Moved(swap.to.index)),
         Outcome::Interrupted => Ok(Outcome::Interrupted),
+    }
+}
+
+/// A service waits for whoever is in the way.
+fn gives_way(failure: Failure) -> Failure {
+    match failure {
+        Failure::Stop(Stop::CannotRebuild(why)) => Failure::Heals(why),
+        other => other,
     }
 }
 
@@ -121,11 +130,8 @@ async fn begin_to_replace(job: &Job, lost: &str) -> Result<(Lock, Swap), Failure
         return Err(Failure::Heals(why));
     }
     let swap = Goal::Next.swap(job).await?;
-    match clear_the_way(job, &swap.to).await {
-        // Until PostgreSQL notices that it has gone.
-        Err(Failure::Stop(Stop::CannotRebuild(why))) => Err(Failure::Heals(why)),
-        cleared => cleared.map(|()| (lock, swap)),
-    }
+    clear_the_way(job, &swap.to).await.map_err(gives_way)?;
+    Ok((lock, swap))
 }
 
 /// Fills the generation that is to serve, and moves the alias to it once it is compared.
