@@ -124,8 +124,11 @@ async fn begin_to_replace(job: &Job, lost: &str) -> Result<(Lock, Swap), Failure
     if at_work.slot != lost || is_mended {
         return Err(Failure::Moved(at_work.index));
     }
-    // So that there is one that is free.
-    if !drop_slot_of(&session, &at_work).await? {
+    // So that there is one that is free. The lock was this instance's until a moment ago.
+    let lock_of_it = writers_lock(&at_work);
+    if !lock::take_once_let_go(&session.client, &lock_of_it).await?
+        || !drop_slot_of(&session, &at_work).await?
+    {
         let why = format!("another instance is at work on {}", at_work.index);
         return Err(Failure::Heals(why));
     }
