@@ -67,7 +67,6 @@ struct Facts {
 }
 
 impl Facts {
-    /// The phase, which has just ended.
     fn span(&self, failed: bool) -> Span {
         let took = Timestamp::now().duration_since(self.phase_since);
         Span::of_phase(self.phase, took, failed, &self.subject.index)
@@ -136,6 +135,10 @@ impl Meter {
         if facts.phase != phase {
             self.traces.tell(|| facts.span(phase == Phase::Waiting));
             (facts.phase, facts.phase_since) = (phase, Timestamp::now());
+        }
+        if phase == Phase::Starting {
+            // The lanes of the attempt before are gone.
+            (facts.open, facts.caught_up) = (None, false);
         }
         drop(facts);
         if phase == Phase::Standby {

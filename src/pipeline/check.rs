@@ -4,7 +4,7 @@
 use super::{
     Failure,
     job::Job,
-    plan::{Facts, Mode},
+    plan::{Facts, LostSlot, Mode, plan},
     preconditions::{End, Finding, Findings, is_readable},
     prepare,
     survey::{self, Seen},
@@ -96,7 +96,14 @@ impl Looked {
         facts.slot = slot.or(facts.slot);
         let retention = survey::retention(job, session, &facts).await;
         self.seen.retention = self.told(End::PostgreSql, "kept WAL", retention).flatten();
-        if let Some(server) = server.filter(|_| is_readable(&facts)) {
+        if server.is_some() {
+            let about = prepare::about_a_lost_slot(job).await;
+            let about = self.told(End::Elasticsearch, "alias", about);
+            facts.lost_slot = about.unwrap_or(facts.lost_slot);
+        }
+        let is_replaced = facts.lost_slot == LostSlot::Rebuild
+            && matches!(plan(&facts), Err(Stop::SlotLost { .. }));
+        if let Some(server) = server.filter(|_| is_readable(&facts) && !is_replaced) {
             let table = prepare::table(job, &facts, &server).await;
             if let Some(table) = self.told(End::Both, "document", table) {
                 let fit = survey::fit(job, &facts, &table, &server).await;

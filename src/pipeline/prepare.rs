@@ -136,12 +136,15 @@ pub(super) async fn facts(
         unseen,
         index,
         run,
-        lost_slot: about_a_lost_slot(job).await?,
+        lost_slot: job.lost_slot,
     })
 }
 
-/// An index that the alias is not on needs no other one beside it.
-async fn about_a_lost_slot(job: &Job) -> Result<LostSlot, Failure> {
+/// What is done when the slot is lost. An index that the alias is not on needs no other one beside it.
+///
+/// # Errors
+/// Elasticsearch cannot be asked.
+pub(super) async fn about_a_lost_slot(job: &Job) -> Result<LostSlot, Failure> {
     if job.lost_slot == LostSlot::Rebuild {
         let targets = alias_targets(&job.elasticsearch, &job.names.alias).await?;
         if targets != [job.names.index.as_str()] {

@@ -7,7 +7,7 @@ use super::{
     Failure,
     job::Job,
     mapping::additions,
-    plan::{Facts, Mode},
+    plan::{Facts, LostSlot, Mode, plan},
     preconditions::{self, Cluster, Findings, Fit, Keys, Sample, Vectors, Verdict},
     prepare,
     table::{CurrentTable, Look},
@@ -76,7 +76,8 @@ pub(super) async fn before_a_run(
 ) -> Result<(elasticsearch::Server, Facts, CurrentTable), Failure> {
     let server = job.elasticsearch.ping().await?;
     let index = index(job).await?;
-    let facts = prepare::facts(job, &session.client, run, index).await?;
+    let mut facts = prepare::facts(job, &session.client, run, index).await?;
+    facts.lost_slot = prepare::about_a_lost_slot(job).await?;
     let mut seen = Seen::default();
     let listed = |seen: &Seen| seen.findings(Some(&facts), facts.index.as_ref());
     if !first {
@@ -91,6 +92,10 @@ pub(super) async fn before_a_run(
     seen.retention = retention(job, session, &facts).await?;
     seen.cluster = Some(cluster(job, server.clone()).await?);
     stop_at(listed(&seen))?;
+    if facts.lost_slot == LostSlot::Rebuild {
+        // An index that is about to be replaced need not fit the rows any more.
+        plan(&facts)?;
+    }
     let table = prepare::table(job, &facts, &server).await?;
     seen.fit = Some(fit(job, &facts, &table, &server).await?);
     let findings = listed(&seen);

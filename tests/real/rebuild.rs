@@ -81,6 +81,17 @@ async fn slots(world: &World) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+/// A service that fills this generation itself has moved the alias to it.
+async fn moves_alias(world: &World, program: &mut SyncEs, number: u32) {
+    let index = generation(world, number);
+    program
+        .until("the alias has moved", async || {
+            let on = world.search.indices(world.alias()).await;
+            (on == [index.as_str()]).then_some(())
+        })
+        .await;
+}
+
 /// The service writes into this generation: the alias is on it alone, and its slot is the only one.
 async fn goes_over(world: &World, program: &mut SyncEs, number: u32) {
     let index = generation(world, number);
@@ -282,13 +293,7 @@ fn a_service_that_has_lost_its_slot_fills_the_next_generation_where_that_is_want
         killed_in_snapshot(&proxy, &parts).await;
         // The other one finds the rebuild at work, or is the one that does it.
         let (mut service, standby) = (run.start(), run.start());
-        let next = generation(world, 2);
-        service
-            .until("the alias has moved", async || {
-                let on = world.search.indices(world.alias()).await;
-                (on == [next.as_str()]).then_some(())
-            })
-            .await;
+        moves_alias(world, &mut service, 2).await;
         goes_over(world, &mut service, 2).await;
         writers.stop().await;
         serves(world, &mut service, 2).await;
@@ -312,6 +317,25 @@ fn a_slot_that_is_lost_before_anybody_searches_the_index_needs_no_other_one() {
         world.execute(&drop).await;
         let mut service = run.start();
         serves(world, &mut service, 1).await;
+        service.stop().await;
+    });
+}
+
+#[test]
+fn what_fits_the_lost_index_no_more_is_in_the_next_one() {
+    in_world(async |world| {
+        add_rows(world, STILL).await;
+        let mut service = world.run();
+        world.caught_up(&mut service).await;
+        lose_slot(world, service).await;
+        let changed = "ALTER TABLE integrated_records ALTER employee_count TYPE text";
+        world.execute(changed).await;
+        let run = world.sync_es(&["run"]).env("SYNC_ES_LOST_SLOT", "rebuild");
+        let checked = run.clone().arguments(&["check"]).output().await;
+        assert_eq!(checked.code, Some(0), "{}", checked.log);
+        let mut service = run.start();
+        moves_alias(world, &mut service, 2).await;
+        serves(world, &mut service, 2).await;
         service.stop().await;
     });
 }

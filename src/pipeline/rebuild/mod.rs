@@ -118,21 +118,21 @@ async fn begin_to_replace(job: &Job, lost: &str) -> Result<(Lock, Swap), Failure
     // A standby has lost the same slot.
     let lock = Lock::wait(job).await?;
     let at_work = job.at_work().await?.names;
+    let targets = alias_targets(&job.elasticsearch, &at_work.alias).await?;
     let session = postgres::connect(&job.postgres).await?;
-    let found = slot::look(&session.client, lost).await?;
-    let is_mended = found.is_some_and(|found| !found.is_lost());
-    if at_work.slot != lost || is_mended {
-        return Err(Failure::Moved(at_work.index));
-    }
-    // So that there is one that is free. The lock was this instance's until a moment ago.
-    let lock_of_it = writers_lock(&at_work);
-    if !lock::take_once_let_go(&session.client, &lock_of_it).await?
-        || !drop_slot_of(&session, &at_work).await?
-    {
+    // It was this instance's until a moment ago.
+    if !lock::take_once_let_go(&session.client, &writers_lock(&at_work)).await? {
         let why = format!("another instance is at work on {}", at_work.index);
         return Err(Failure::Heals(why));
     }
+    let found = slot::look(&session.client, lost).await?;
+    let is_mended = found.is_some_and(|found| !found.is_lost());
+    if at_work.slot != lost || targets != [at_work.index.as_str()] || is_mended {
+        return Err(Failure::Moved(at_work.index));
+    }
     let swap = Goal::Next.swap(job).await?;
+    // So that there is one that is free.
+    drop_slot_of(&session, &at_work).await?;
     clear_the_way(job, &swap.to).await.map_err(gives_way)?;
     Ok((lock, swap))
 }
@@ -350,8 +350,17 @@ impl Lock {
     async fn wait(job: &Job) -> Result<Self, Failure> {
         let session = postgres::connect(&job.postgres).await?;
         session.expire_when_silent().await?;
+        let name = rebuild_lock(&job.names);
         let mut told = false;
-        while !lock::take(&session.client, &rebuild_lock(&job.names)).await? {
+        loop {
+            let taken = tokio::select! {
+                biased;
+                taken = lock::take(&session.client, &name) => taken?,
+                lost = session.lost() => return Err(Failure::Heals(lost.to_string())),
+            };
+            if taken {
+                break;
+            }
             if !told {
                 job.meter.phase(observe::Phase::Standby);
                 tracing::info!("another instance fills the next generation: standing by");
