@@ -110,19 +110,19 @@ fn float(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::Duration};
+    use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-    use super::super::Traces;
     use super::*;
-    use crate::observe::{SlotState, Subject};
+    use crate::observe::{SlotState, Subject, Traces};
+
+    fn new() -> Arc<Meter> {
+        let target = Duration::from_secs(30);
+        Meter::new(Subject::default(), target, Traces::default())
+    }
 
     #[test]
     fn every_name_is_exposed_and_no_other() {
-        let meter = Meter::new(
-            Subject::default(),
-            Duration::from_secs(30),
-            Traces::default(),
-        );
+        let meter = new();
         meter.rows_estimated(Some(1));
         meter.stream_begins(Some(1), true);
         meter.commit_received(2, 0);
@@ -160,11 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_absent() {
-        let meter = Meter::new(
-            Subject::default(),
-            Duration::from_secs(30),
-            Traces::default(),
-        );
+        let meter = new();
         let text = text(&meter).unwrap();
         for name in [names::LAG_SECONDS, names::LAG_BYTES, names::SAFE] {
             assert!(!text.contains(name.full), "{text}");

@@ -136,7 +136,7 @@ impl Meter {
             self.traces.tell(|| facts.span(phase == Phase::Waiting));
             (facts.phase, facts.phase_since) = (phase, Timestamp::now());
         }
-        if phase == Phase::Starting {
+        if matches!(phase, Phase::Starting | Phase::Waiting) {
             // The lanes of the attempt before are gone.
             (facts.open, facts.caught_up) = (None, false);
         }
@@ -164,10 +164,6 @@ impl Meter {
     pub fn attempt_failed(&self, trouble: &str) {
         self.metrics.failed_attempts.inc();
         self.trouble(trouble);
-        {
-            let mut facts = self.facts();
-            (facts.open, facts.caught_up) = (None, false);
-        }
         self.phase(Phase::Waiting);
     }
 

@@ -44,29 +44,39 @@ pub(super) async fn lead(
     session: &Session,
     shutdown: &mut Shutdown,
 ) -> Result<bool, Failure> {
+    let name = writers_lock(&job.names);
+    tokio::select! {
+        biased;
+        led = stand_by(job, session, &name, "another instance is at work") => led?,
+        () = shutdown.requested() => return Ok(false),
+    }
+    failpoint!("leader-lock-taken", Failure::Heals);
+    job.meter.phase(observe::Phase::Starting);
+    Ok(true)
+}
+
+/// Waits until the lock is this session's; says `why` it is not yet.
+///
+/// # Errors
+/// PostgreSQL cannot be asked.
+pub(super) async fn stand_by(
+    job: &Job,
+    session: &Session,
+    name: &str,
+    why: &str,
+) -> Result<(), Failure> {
     const PAUSE: Duration = Duration::from_millis(500);
-    let lock = writers_lock(&job.names);
     let mut told = false;
     session.expire_when_silent().await?;
-    loop {
-        if lock::take(&session.client, &lock).await? {
-            failpoint!("leader-lock-taken", Failure::Heals);
-            job.meter.phase(observe::Phase::Starting);
-            return Ok(true);
-        }
+    while !lock::take(&session.client, name).await? {
         if !told {
             job.meter.phase(observe::Phase::Standby);
-            tracing::info!(
-                index = job.names.index,
-                "another instance is at work: standing by"
-            );
+            tracing::info!(index = job.names.index, "{why}: standing by");
             told = true;
         }
-        tokio::select! {
-            () = shutdown.requested() => return Ok(false),
-            () = tokio::time::sleep(PAUSE) => {}
-        }
+        tokio::time::sleep(PAUSE).await;
     }
+    Ok(())
 }
 
 /// The run that this one goes on from: the process's own, unless another instance has written since;

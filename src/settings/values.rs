@@ -144,14 +144,9 @@ pub(super) fn index_name(text: &str) -> Result<String, String> {
 
 /// The base address of a collector.
 pub(super) fn collector_url(text: &str) -> Result<Url, String> {
-    let expected = || "expected http://host:port or https://host:port".to_owned();
-    let url = Url::parse(text.trim()).map_err(|_| expected())?;
-    let plain = url.has_host() && url.query().is_none() && url.fragment().is_none();
-    let open = url.username().is_empty() && url.password().is_none();
-    if matches!(url.scheme(), "http" | "https") && plain && open {
-        return Ok(url);
-    }
-    Err(expected())
+    let url = Url::parse(text.trim()).ok();
+    url.filter(|url| is_base(url) && !has_credentials(url))
+        .ok_or_else(|| "expected http://host:port or https://host:port".to_owned())
 }
 
 /// A node of Elasticsearch. Credentials in it would go wherever the URL is shown, so they are refused.
@@ -159,19 +154,28 @@ pub(super) fn node_url(text: &str) -> Result<Url, String> {
     let expected =
         || "expected http://host:port or https://host:port, separated by commas".to_owned();
     let url = Url::parse(text.trim()).map_err(|_| expected())?;
-    if !url.username().is_empty() || url.password().is_some() {
+    if has_credentials(&url) {
         return Err(
             "a URL must not hold a user name or password; set ELASTICSEARCH_USERNAME and \
                     ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY"
                 .to_owned(),
         );
     }
-    let plain = url.has_host() && url.query().is_none() && url.fragment().is_none();
-    if matches!(url.scheme(), "http" | "https") && plain {
+    if is_base(&url) {
         Ok(url)
     } else {
         Err(expected())
     }
+}
+
+/// Whether requests can be made under it.
+fn is_base(url: &Url) -> bool {
+    let is_http = matches!(url.scheme(), "http" | "https");
+    is_http && url.has_host() && url.query().is_none() && url.fragment().is_none()
+}
+
+fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// A whole number in `range`.

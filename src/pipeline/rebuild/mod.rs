@@ -30,7 +30,6 @@ use super::{
 use crate::{
     delivery::OnRefusal,
     elasticsearch::{Phase, Run, alias_targets},
-    observe,
     postgres::{self, Session, catalog, lock, pages::Range, slot},
     stop::Stop,
 };
@@ -39,6 +38,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long the stream may take to come past a comparison before it is compared again.
 const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Fills another generation and moves the alias to it. Documents that Elasticsearch refuses keep the alias
 /// where it is, unless `accepts_dead_letters`.
 ///
@@ -132,7 +132,7 @@ async fn begin_to_replace(job: &Job, lost: &str) -> Result<(Lock, Swap), Failure
     }
     let swap = Goal::Next.swap(job).await?;
     // So that there is one that is free.
-    drop_slot_of(&session, &at_work).await?;
+    slot::drop_slot_once_let_go(&session.client, lost).await?;
     clear_the_way(job, &swap.to).await.map_err(gives_way)?;
     Ok((lock, swap))
 }
@@ -349,24 +349,12 @@ impl Lock {
     /// [`Self::take`], once no other one is at work.
     async fn wait(job: &Job) -> Result<Self, Failure> {
         let session = postgres::connect(&job.postgres).await?;
-        session.expire_when_silent().await?;
         let name = rebuild_lock(&job.names);
-        let mut told = false;
-        loop {
-            let taken = tokio::select! {
-                biased;
-                taken = lock::take(&session.client, &name) => taken?,
-                lost = session.lost() => return Err(Failure::Heals(lost.to_string())),
-            };
-            if taken {
-                break;
-            }
-            if !told {
-                job.meter.phase(observe::Phase::Standby);
-                tracing::info!("another instance fills the next generation: standing by");
-                told = true;
-            }
-            tokio::time::sleep(PAUSE).await;
+        let why = "another instance fills the next generation";
+        tokio::select! {
+            biased;
+            led = prepare::stand_by(job, &session, &name, why) => led?,
+            lost = session.lost() => return Err(Failure::Heals(lost.to_string())),
         }
         Ok(Self(session))
     }
