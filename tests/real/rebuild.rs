@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
-    heal::lose_slot,
+    heal::{drop_slot, lose_slot},
     refusals::{POISON, with_a_mapping},
     snapshot::add_rows,
     support::{
@@ -238,14 +238,9 @@ fn behind_a_stop_a_rebuild_leads_on_and_the_next_run_goes_on_with_the_new_genera
         add_rows(world, STILL).await;
         let mut service = world.run();
         world.caught_up(&mut service).await;
-        service.stop().await;
-        world.slot_is_idle().await;
+        lose_slot(world, service).await;
         world
-            .execute(&format!(
-                "SELECT pg_drop_replication_slot('{}');
-                 UPDATE integrated_records SET name = 'away' WHERE hk < 'row-2'",
-                world.slot()
-            ))
+            .execute("UPDATE integrated_records SET name = 'away' WHERE hk < 'row-2'")
             .await;
         let stopped = world.sync_es(&["run"]).output().await;
         assert_eq!(stopped.code, Some(20), "{}", stopped.log);
@@ -312,9 +307,7 @@ fn a_slot_that_is_lost_before_anybody_searches_the_index_needs_no_other_one() {
         let proxy = Proxy::start(world).await;
         let parts = run.clone().through(&proxy).env("ES_CLIENT_BATCH_SIZE", 20);
         killed_in_snapshot(&proxy, &parts).await;
-        world.slot_is_idle().await;
-        let drop = format!("SELECT pg_drop_replication_slot('{}')", world.slot());
-        world.execute(&drop).await;
+        drop_slot(world).await;
         let mut service = run.start();
         serves(world, &mut service, 1).await;
         service.stop().await;

@@ -11,13 +11,13 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    io::BufReader,
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
     snapshot::add_rows,
-    support::{Proxy, in_world},
+    support::{Message, Proxy, in_world},
 };
 
 /// A collector that keeps what it is sent.
@@ -53,21 +53,10 @@ impl Collector {
 /// Requests of one connection, each answered with an empty body, which means that all was taken.
 async fn take(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) {
     let mut stream = BufReader::new(stream);
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap().to_lowercase();
-        assert!(head.starts_with("post /v1/traces "), "{head}");
-        let (_, rest) = head.split_once("content-length: ").unwrap();
-        let length = rest.split("\r\n").next().unwrap().parse().unwrap();
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.unwrap();
-        let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+    while let Ok(request) = Message::read(&mut stream, false).await {
+        let line = request.line();
+        assert!(line.starts_with("POST /v1/traces "), "{line}");
+        let request = ExportTraceServiceRequest::decode(request.body.as_slice()).unwrap();
         let scopes = request
             .resource_spans
             .into_iter()
@@ -76,9 +65,8 @@ async fn take(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) {
             .lock()
             .unwrap()
             .extend(scopes.flat_map(|one| one.spans));
-        let answer =
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
-        if stream.write_all(answer).await.is_err() {
+        let taken = Message::answer("200 OK", Vec::new());
+        if taken.write(&mut stream).await.is_err() {
             return;
         }
     }
@@ -116,10 +104,8 @@ fn phases_requests_and_commits_are_spans() {
         assert_eq!(failed.count(), 1, "{requests:?}");
         assert!(requests.len() >= 5, "{requests:?}");
         let operations = |span: &Span| {
-            let of = |one: &&opentelemetry_proto::tonic::common::v1::KeyValue| {
-                one.key == "db.operation.batch.size"
-            };
-            span.attributes.iter().any(|one| of(&one))
+            let mut attributes = span.attributes.iter();
+            attributes.any(|one| one.key == "db.operation.batch.size")
         };
         assert!(requests.iter().all(operations), "{requests:?}");
         let commits = collector.named("commit acknowledged");

@@ -7,6 +7,7 @@ use elasticsearch::http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
+    heal::drop_slot,
     snapshot::add_rows,
     support::{Door, ElasticsearchGate, Invocation, World, in_world},
 };
@@ -246,11 +247,7 @@ fn an_always_on_run_tells_no_secret_in_trouble_either() {
             world.caught_up(&mut program).await;
             let mut log = program.stop().await.log;
             // A stop by name.
-            world.slot_is_idle().await;
-            let slot = world.slot();
-            world
-                .execute(&format!("SELECT pg_drop_replication_slot('{slot}')"))
-                .await;
+            drop_slot(world).await;
             let outcome = run.output().await;
             assert_eq!(outcome.code, Some(20), "{}", outcome.log);
             log += &outcome.log;
