@@ -367,13 +367,17 @@ fn every_failpoint_is_in_the_sweep_with_what_it_can_do() {
             assert_eq!(place, None, "{name} is at two places");
         }
     }
-    let listed = fs::read_to_string(root().join("tests/faults/points.rs")).unwrap();
+    let listed = fs::read_to_string(root().join("tests/faults/program/points.rs")).unwrap();
     let swept = listed.split("Point::new(\"").skip(1).map(|point| {
         let (name, rest) = point.split_once('"').unwrap();
         let end = rest.find("),\n").unwrap();
         (name.to_owned(), rest[..end].ends_with(", Error"))
     });
-    assert_eq!(there, swept.collect(), "src/ and tests/faults/points.rs");
+    assert_eq!(
+        there,
+        swept.collect(),
+        "src/ and tests/faults/program/points.rs"
+    );
 }
 
 /// A file of `src/` that is not all tests.

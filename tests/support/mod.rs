@@ -33,7 +33,9 @@ pub(crate) use observer::Observer;
 pub(crate) use process::{Invocation, Outcome, SyncEs};
 pub(crate) use proxy::{Fault, Proxy, Refusing, http::Message};
 pub(crate) use search::Search;
-pub(crate) use servers::{Mode, Server, Servers, in_world_with_cluster, in_world_with_servers};
+pub(crate) use servers::{
+    Mode, Server, Servers, in_world_beside_others, in_world_with_cluster, in_world_with_servers,
+};
 pub(crate) use wait::{wait_until, wait_until_within};
 pub(crate) use wire::{Direction, Wire, WireMode};
 pub(crate) use workload::{Workload, Writers, seed};

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Mutex, PoisonError,
+        Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 use super::world::{Endpoints, World, in_world_on, servers_of_the_environment};
 
-/// Tests that break servers run one by one, whatever `--test-threads` says.
-static TURN: Mutex<()> = Mutex::new(());
+/// Tests that break servers run one by one, whatever `--test-threads` says, and none beside them.
+static TURN: RwLock<()> = RwLock::new(());
 
 /// One of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,12 +53,18 @@ enum Down {
     Ended,
 }
 
+/// Runs a test in a world whose servers nobody breaks meanwhile, nor may it.
+pub(crate) fn in_world_beside_others(dimensions: usize, test: impl AsyncFnOnce(&mut World)) {
+    let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+    in_world_on(servers_of_the_environment(), dimensions, test);
+}
+
 /// Runs a test in a world, alone, and lets it break the servers.
 pub(crate) fn in_world_with_servers(
     dimensions: usize,
     test: impl AsyncFnOnce(&mut World, &Servers),
 ) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
     in_world_on(servers_of_the_environment(), dimensions, async |world| {
         // Dropped before the world is removed, which needs both servers.
         let servers = Servers::from_env();
@@ -72,7 +78,7 @@ pub(crate) fn in_world_with_cluster(
     dimensions: usize,
     test: impl AsyncFnOnce(&mut World, &Servers),
 ) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::start();
     in_world_on(cluster.endpoints(), dimensions, async |world| {
         let servers = Servers::of(cluster.directory.path());

@@ -9,8 +9,10 @@ use std::{
 /// what is wrong stays wrong.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(4);
 
-/// Between two looks at a fact.
-const PAUSE: Duration = Duration::from_millis(40);
+/// Between two looks at a fact, at first and at last: what takes long is looked at less often, since
+/// looks take the machine's time from what they wait for.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(150);
 
 /// Asks until there is an answer, for at most [`DEADLINE`].
 #[track_caller]
@@ -39,7 +41,8 @@ pub(crate) fn wait_until_within<T>(
                 start.elapsed() < deadline,
                 "{caller}: waited {deadline:?} in vain until {what}"
             );
-            tokio::time::sleep(PAUSE).await;
+            let pause = PAUSE + start.elapsed() / 16;
+            tokio::time::sleep(pause.min(PAUSE_MAX)).await;
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What was read again is newer than the changes that are still to come: also after a crash.
 
-use crate::{
+use super::{
     points::{Point, reached},
-    run,
     stage::crashed,
-    support::{Truth, World, assert_equal, in_world_with_servers},
+};
+use crate::{
+    run,
+    support::{Truth, World, assert_equal, in_world_beside_others},
 };
 
 /// A row whose large value is stored out of line. Every change of it has a higher `rev`.
@@ -35,7 +37,7 @@ async fn is_behind(world: &World, lsn: &str) -> bool {
 /// comes before the next change is written, which came complete and with an older state.
 #[test]
 fn a_document_that_shows_a_later_change_does_not_go_back_after_a_crash() {
-    in_world_with_servers(8, async |world, _| {
+    in_world_beside_others(8, async |world| {
         world.execute(CREATE).await;
         let run = |points: &str| {
             run(world)

@@ -140,7 +140,7 @@ fn a_slot_whose_wal_was_removed_is_a_stop_and_a_new_index_is_the_way_out() {
         servers.resume(Server::Elasticsearch).await;
         let outcome = program.ended().await;
         assert_eq!(outcome.code, Some(20), "{}", outcome.log);
-        outcome.failed_naming(&[&slot, "max_slot_wal_keep_size", "drop-slot"]);
+        outcome.failed_naming(&[&slot, "max_slot_wal_keep_size", "sync-es rebuild"]);
         rebuild(world).await;
     });
 }

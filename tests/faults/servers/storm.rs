@@ -12,12 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::{
-    plan::{Fault, Plan},
-    support::{
-        AckMonitor, Fault as BulkFault, Invocation, Mode, Observer, Proxy, Refusing, Server,
-        Servers, SyncEs, Truth, Wire, Workload, World, assert_equal, assert_tidy, wait_until,
-    },
+use super::plan::{Fault, Plan};
+use crate::support::{
+    AckMonitor, Fault as BulkFault, Invocation, Mode, Observer, Proxy, Refusing, Server, Servers,
+    SyncEs, Truth, Wire, Workload, World, assert_equal, assert_tidy, wait_until,
 };
 
 /// Keys of the table.

@@ -6,14 +6,15 @@
 //! without faults makes index and table equal. `SYNC_ES_TEST_ROUNDS` repeats every test with other
 //! seeds, and so with other moments.
 
-use std::env;
-
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::{
+use super::{
     points::{Change, Fault, Point, Reached, reached},
     stage::{Stage, crash_at, crashed, fault_at, hits},
-    support::{SyncEs, in_world_with_servers, wait_until},
+};
+use crate::{
+    rounds,
+    support::{SyncEs, in_world_beside_others, wait_until},
 };
 
 /// Elements of an embedding: few, as it is of no concern here.
@@ -29,11 +30,8 @@ const CHANGES: [Change; 5] = [
 ];
 
 fn each_round(test: &impl AsyncFn(&mut Stage<'_>, &mut StdRng)) {
-    let rounds = env::var("SYNC_ES_TEST_ROUNDS").map_or(1, |rounds| {
-        rounds.parse().expect("SYNC_ES_TEST_ROUNDS is a number")
-    });
-    for _ in 0..rounds {
-        in_world_with_servers(DIMENSIONS, async |world, _| {
+    for _ in 0..rounds() {
+        in_world_beside_others(DIMENSIONS, async |world| {
             let mut stage = Stage::set(world).await;
             let mut random = StdRng::seed_from_u64(stage.seed());
             test(&mut stage, &mut random).await;
@@ -153,7 +151,7 @@ fn an_error_at_every_point_heals() {
 /// mapping as well, for the stream then tells nothing new.
 #[test]
 fn a_column_added_while_the_mapping_gets_another_is_in_the_mapping_too() {
-    in_world_with_servers(DIMENSIONS, async |world, _| {
+    in_world_beside_others(DIMENSIONS, async |world| {
         let mut stage = Stage::set(world).await;
         stage.rest().await;
         let mut program = stage
@@ -223,7 +221,7 @@ async fn with_all(stage: &mut Stage<'_>, points: &[(Point, u32, String)]) {
 
 #[test]
 fn a_crash_or_an_error_at_any_point_of_a_one_shot_run_loses_nothing() {
-    in_world_with_servers(DIMENSIONS, async |world, _| {
+    in_world_beside_others(DIMENSIONS, async |world| {
         let mut stage = Stage::set(world).await;
         let mut random = StdRng::seed_from_u64(stage.seed());
         stage.rest().await;

@@ -1,10 +1,10 @@
 //! A rebuild that crashes at any point goes on, while a service follows the table and writers change it.
 
-use crate::{
+use super::{
     points::{Change, Point, Reached, reached},
     stage::{Stage, crash_at, crashed},
-    support::{SyncEs, World, in_world_with_servers},
 };
+use crate::support::{SyncEs, World, in_world_beside_others};
 
 /// The service follows the alias to this generation, whose slot is the only one left.
 async fn goes_over(world: &World, service: &mut SyncEs, number: u32) {
@@ -24,7 +24,7 @@ async fn goes_over(world: &World, service: &mut SyncEs, number: u32) {
 
 #[test]
 fn a_rebuild_that_crashes_at_any_point_goes_on_and_loses_nothing() {
-    in_world_with_servers(8, async |world, _| {
+    in_world_beside_others(8, async |world| {
         let mut stage = Stage::set(world).await;
         let mut service = stage.armed(&["run"], "").start();
         world.caught_up(&mut service).await;

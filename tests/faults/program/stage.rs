@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use crate::{
-    points::{Change, Point},
-    support::{
-        AckMonitor, Invocation, REFUSED, SyncEs, Truth, Workload, World, Writers, assert_equal,
-        assert_tidy, wait_until,
-    },
+use super::points::{Change, Point};
+use crate::support::{
+    AckMonitor, Invocation, REFUSED, SyncEs, Truth, Workload, World, Writers, assert_equal,
+    assert_tidy, wait_until,
 };
 
 /// Between two changes that bring the program to a point.

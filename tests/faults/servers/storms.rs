@@ -16,7 +16,8 @@ use std::{
 
 use serde_json::json;
 
-use crate::{plan::Plan, storm::storm, support::in_world_with_servers};
+use super::{plan::Plan, storm::storm};
+use crate::support::in_world_with_servers;
 
 /// Storms of a short run.
 const STORMS: usize = 4;

@@ -29,7 +29,7 @@ fn a_restored_backup_of_everything_is_a_stop_and_a_new_index_is_the_way_out() {
         restore_over(world, &all.join(",")).await;
         let outcome = run(world).start().ended().await;
         assert_eq!(outcome.code, Some(21), "{}", outcome.log);
-        outcome.failed_naming(&[&world.slot(), "drop-slot"]);
+        outcome.failed_naming(&[&world.slot(), "sync-es rebuild"]);
         rebuild(world).await;
     });
 }

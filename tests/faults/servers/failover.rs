@@ -57,6 +57,6 @@ async fn refused_untouched(world: &World) {
     let before = world.search.write_attempts(&index).await;
     let outcome = run(world).start().ended().await;
     assert_eq!(outcome.code, Some(25), "{}", outcome.log);
-    outcome.failed_naming(&["timeline 1", "timeline 2", "ELASTICSEARCH_INDEX_NAME"]);
+    outcome.failed_naming(&["timeline 1", "timeline 2", "sync-es rebuild"]);
     assert_eq!(world.search.write_attempts(&index).await, before);
 }
