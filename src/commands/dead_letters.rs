@@ -8,6 +8,7 @@ use super::{exit_code, print, run::job};
 use crate::{
     change::Key,
     elasticsearch::{DeadLetter, RefusedAction},
+    observe::Traces,
     pipeline::{self, Job, Retried},
     settings::Settings,
     stop::Stop,
@@ -52,7 +53,7 @@ pub(super) struct Purge {
 
 /// Does it. Gives 3 when letters that were tried again are left.
 pub(super) async fn dead_letters(settings: &Settings, what: &What) -> ExitCode {
-    let ended = match job(settings, false) {
+    let ended = match job(settings, false, Traces::default()) {
         Ok(job) => carry_out(&job, what).await,
         Err(stop) => Err(stop),
     };
@@ -65,8 +66,11 @@ async fn carry_out(job: &Job, what: &What) -> Result<(), Stop> {
         What::Retry { key } => {
             let keys = keys(key);
             let retried = Box::pin(pipeline::retry_dead_letters(job, keys.as_deref())).await?;
-            print(&told_of(retried));
-            left(job, retried).await
+            print(&told_of(&retried));
+            for key in &retried.unknown {
+                print(&format!("no letter has key {:?}\n", key.as_str()));
+            }
+            left(job, &retried).await
         }
         What::Purge(Purge { key, all: _ }) => {
             let purged = pipeline::purge_dead_letters(job, keys(key).as_deref()).await?;
@@ -103,25 +107,24 @@ async fn list(job: &Job, show: usize, json: bool) -> Result<(), Stop> {
 }
 
 /// Whether letters are left, as the stop that a run ends with then.
-async fn left(job: &Job, retried: Retried) -> Result<(), Stop> {
-    if retried.left == 0 {
+async fn left(job: &Job, retried: &Retried) -> Result<(), Stop> {
+    let Some(left) = &retried.first_left else {
         return Ok(());
-    }
-    let (mut pages, index) = pipeline::dead_letters(job).await?;
-    let first = pages.next().await.map_err(|error| unread(&error))?;
-    let first = first.and_then(|page| page.into_iter().next());
-    first.map_or(Ok(()), |first| {
-        Err(Stop::DeadLetters {
+    };
+    // Otherwise its row has come through the stream meanwhile.
+    match pipeline::dead_letter(job, left).await? {
+        None => Ok(()),
+        Some((letter, index)) => Err(Stop::DeadLetters {
             count: retried.left,
             index,
-            key: first.key.to_string(),
-            reason: format!("{}: {}", first.kind, first.reason),
-        })
-    })
+            key: letter.key.to_string(),
+            reason: format!("{}: {}", letter.kind, letter.reason),
+        }),
+    }
 }
 
-fn told_of(retried: Retried) -> String {
-    let Retried { tried, left } = retried;
+fn told_of(retried: &Retried) -> String {
+    let Retried { tried, left, .. } = retried;
     let taken = tried - left;
     format!("dead letters tried again: {tried}; gone: {taken}, left: {left}\n")
 }
@@ -183,7 +186,12 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told() {
-        let told = told_of(Retried { tried: 3, left: 1 });
+        let told = told_of(&Retried {
+            tried: 3,
+            left: 1,
+            first_left: Some(Key::new("k")),
+            unknown: Vec::new(),
+        });
         assert_eq!(told, "dead letters tried again: 3; gone: 2, left: 1\n");
     }
 }

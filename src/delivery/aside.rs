@@ -135,7 +135,10 @@ impl Aside {
         drop(retrying);
         failpoint!("dead-letters-stored");
         self.meter.ended(0, 0, letters.len());
-        self.meter.dead_letters(self.refusals().count());
+        let mut refusals = self.refusals();
+        refusals.stored(letters.iter().map(|letter| &letter.key));
+        self.meter.dead_letters(refusals.count());
+        drop(refusals);
         match too_many {
             None => Ok(refused.iter().map(|refusal| refusal.write.ticket).collect()),
             Some(stop) => Err(stop),
@@ -162,6 +165,22 @@ impl Aside {
             }
         };
         Some(Stop::TooManyRefused { found, key, reason })
+    }
+
+    /// Looks whether somebody else has removed letters, or had their documents tried again.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn look_again(&self) -> Result<(), RecordsError> {
+        let known = self.refusals().known();
+        if known.is_empty() || self.dead_letters.count_seen().await? >= known.len() as u64 {
+            return Ok(());
+        }
+        let found = self.dead_letters.keys().await?;
+        let mut refusals = self.refusals();
+        refusals.removed(&known, &found);
+        self.meter.dead_letters(refusals.count());
+        Ok(())
     }
 
     /// Clears the dead letters that are older than this version: the table was emptied, or read whole,

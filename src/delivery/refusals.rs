@@ -5,7 +5,7 @@
 //! Also keeps which keys have a dead letter, so that a later good version of a key clears its
 //! letter; the limit bounds that memory. Pure: no clock, no I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::change::{Key, Operation, Version};
 
@@ -34,6 +34,8 @@ pub(super) enum TooMany {
 pub(super) struct Refusals {
     limit: usize,
     letters: HashMap<Key, Version>,
+    /// Of these the letter is not stored yet, or not again.
+    unstored: HashSet<Key>,
     run: Run,
 }
 
@@ -51,6 +53,7 @@ impl Refusals {
         Self {
             limit,
             letters,
+            unstored: HashSet::new(),
             run: Run::default(),
         }
     }
@@ -100,9 +103,34 @@ impl Refusals {
         if letter.is_none() && self.count() >= self.limit {
             return Err(TooMany::Limit(self.limit));
         }
+        self.unstored.insert(operation.key.clone());
         self.letters
             .insert(operation.key.clone(), operation.version);
         Ok(())
+    }
+
+    /// The letters of these keys are stored.
+    pub(super) fn stored<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+        for key in keys {
+            self.unstored.remove(key);
+        }
+    }
+
+    /// The letters that are stored, as far as is known.
+    pub(super) fn known(&self) -> HashMap<Key, Version> {
+        let mut known = self.letters.clone();
+        known.retain(|key, _| !self.unstored.contains(key));
+        known
+    }
+
+    /// Somebody else has removed those letters that were `known` and that nobody `found` since.
+    pub(super) fn removed(&mut self, known: &HashMap<Key, Version>, found: &HashMap<Key, Version>) {
+        let is_gone = |key: &Key, version: &Version| {
+            known.get(key) == Some(version) && !found.contains_key(key)
+        };
+        let unstored = &self.unstored;
+        self.letters
+            .retain(|key, version| unstored.contains(key) || !is_gone(key, version));
     }
 
     /// These keys' letters are cleared.
@@ -180,6 +208,23 @@ mod tests {
 
     fn with_limit(limit: usize) -> Refusals {
         Refusals::new(limit, HashMap::new())
+    }
+
+    #[test]
+    fn letters_that_others_have_removed_are_forgotten_and_no_others() {
+        let letters = (0..3).map(|number| (operation(number, 1).key, Version(1)));
+        let mut refusals = Refusals::new(10, letters.collect());
+        // Those that are refused while it is looked are not missed for being stored later.
+        refusals.refused(&operation(3, 2), "k", "r").unwrap();
+        let known = refusals.known();
+        assert_eq!(known.len(), 3);
+        refusals.refused(&operation(1, 2), "k", "r").unwrap();
+        let found = HashMap::from([(operation(2, 1).key, Version(1))]);
+        refusals.removed(&known, &found);
+        let has = |number| refusals.hold_older(&operation(number, 9));
+        assert_eq!([0, 1, 2, 3].map(has), [false, true, true, true]);
+        refusals.stored([operation(3, 2).key].iter());
+        assert_eq!(refusals.known().len(), 2);
     }
 
     #[test]

@@ -5,18 +5,22 @@ use std::collections::HashSet;
 use super::{Failure, comparison::Seen, job::Job, prepare, refill::Together, verify::Subject};
 use crate::{
     change::{Key, Version},
-    elasticsearch::{DeadLetters, Index, LetterPages, RecordsError},
+    elasticsearch::{DeadLetter, DeadLetters, Index, LetterPages, RecordsError},
     stop::Stop,
 };
 
 /// What came of trying again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retried {
     /// Letters that were tried.
     pub tried: u64,
     /// Those of their keys that have a letter still: Elasticsearch has refused the document again, or the
     /// row changed meanwhile, and the stream brings it.
     pub left: u64,
+    /// One of these.
+    pub first_left: Option<Key>,
+    /// Keys that were named and have no letter.
+    pub unknown: Vec<Key>,
 }
 
 /// The letters of the job's index, page by page, and the index that they stand in.
@@ -70,6 +74,8 @@ async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
     let letters = prepare::dead_letters(job, &subject.server, &subject.run.index_uuid);
     let keys = chosen(&letters, only).await?;
     let keys: Vec<Key> = keys.into_iter().map(|(key, _)| key).collect();
+    let named = only.unwrap_or_default().iter();
+    let unknown = named.filter(|key| !keys.contains(key)).cloned().collect();
     let comparison = subject.comparison().await;
     let (mut seen, mut together) = (Vec::new(), Together::default());
     let mut rest = keys.as_slice();
@@ -86,7 +92,36 @@ async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
     Ok(Retried {
         tried: keys.len() as u64,
         left: left.len() as u64,
+        first_left: left.into_iter().map(|(key, _)| key).min(),
+        unknown,
     })
+}
+
+/// The letter of a key, and the index that it stands in.
+///
+/// # Errors
+/// As for [`dead_letters`].
+pub async fn dead_letter(job: &Job, key: &Key) -> Result<Option<(DeadLetter, String)>, Stop> {
+    let letters = handle(job).await.map_err(Failure::into_stop)?;
+    let found = find(&letters, key).await.map_err(into_stop)?;
+    Ok(found.map(|letter| (letter, letters.index().to_owned())))
+}
+
+/// The letter of a key.
+///
+/// # Errors
+/// The request failed.
+pub(super) async fn find(
+    letters: &DeadLetters,
+    key: &Key,
+) -> Result<Option<DeadLetter>, RecordsError> {
+    let mut pages = letters.letters().await?;
+    while let Some(page) = pages.next().await? {
+        if let Some(letter) = page.into_iter().find(|letter| letter.key == *key) {
+            return Ok(Some(letter));
+        }
+    }
+    Ok(None)
 }
 
 /// The letters of the index as it is now.

@@ -47,6 +47,7 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     covered(tail, look.table.oid).await?;
     let looked = async {
         tail.target.check().await?;
+        tail.writer.aside().look_again().await?;
         look_at_alias(tail, serving).await
     };
     let meter = tail.writer.meter();

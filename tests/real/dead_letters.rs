@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::{
+    admin::{ANY_PORT, Admin},
     refusals::{POISON, with_a_mapping},
     snapshot::add_rows,
     support::{Invocation, Outcome, SyncEs, Truth, World, assert_equal, in_world},
@@ -74,6 +75,9 @@ fn letters_are_tried_again_while_the_program_runs_and_go_once_they_are_taken() {
     in_world(async |world| {
         let (call, mut program) = three_refused(world).await;
         // Nothing has been mended: they stay, and it says so with its exit code.
+        let outcome = dead_letters(&call, &["retry", "--key", "poison 3"]).await;
+        assert_eq!(outcome.code, Some(3), "{}", outcome.log);
+        outcome.failed_naming(&[r#"the first: key \"poison 3\""#]);
         let outcome = dead_letters(&call, &["retry"]).await;
         assert_eq!(outcome.code, Some(3), "{}", outcome.log);
         assert!(outcome.log.contains("gone: 0, left: 3"), "{}", outcome.log);
@@ -81,6 +85,7 @@ fn letters_are_tried_again_while_the_program_runs_and_go_once_they_are_taken() {
         program.stop().await;
         let mended = world.file("left-out.toml", "[document.columns]\nattributes = false\n");
         let call = call.env("SYNC_ES_CONFIG", mended.display());
+        let call = call.env(ANY_PORT.0, ANY_PORT.1);
         program = call.start();
         world.caught_up(&mut program).await;
         let outcome = dead_letters(&call, &["retry", "--key", "poison 2"]).await;
@@ -97,6 +102,19 @@ fn letters_are_tried_again_while_the_program_runs_and_go_once_they_are_taken() {
             outcome.log
         );
         assert!(listed(&call).await.is_empty());
+        let unknown = dead_letters(&call, &["retry", "--key", "row-1"]).await;
+        unknown.succeeded();
+        assert!(
+            unknown.log.contains("no letter has key \"row-1\""),
+            "{}",
+            unknown.log
+        );
+        let admin = Admin::of(&mut program).await;
+        program
+            .until("the service sees that they are gone", async || {
+                (admin.status().await["dead_letters"] == 0).then_some(())
+            })
+            .await;
         for key in ["poison", "poison 2", "poison 3"] {
             let document = world.search.document(world.alias(), key).await.unwrap();
             assert_eq!(document["name"], "p", "{document}");
