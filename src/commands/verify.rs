@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{exit_code, print, run::job};
 use crate::{
     change::Key,
+    observe::Traces,
     pipeline::{self, Difference, Keys, Report, Verify},
     postgres::pages::Range,
     settings::Settings,
@@ -56,7 +57,7 @@ pub(super) async fn verify(settings: &Settings, arguments: &Arguments) -> ExitCo
         patience: Duration::from_secs(arguments.wait),
         kept: arguments.show,
     };
-    let report = match job(settings, false) {
+    let report = match job(settings, false, Traces::default()) {
         Ok(job) => Box::pin(pipeline::verify(&job, &wanted)).await,
         Err(stop) => Err(stop),
     };
@@ -73,6 +74,13 @@ pub(super) async fn verify(settings: &Settings, arguments: &Arguments) -> ExitCo
 }
 
 fn outcome(report: &Report) -> Result<(), Stop> {
+    if let Some((key, stored)) = &report.first_foreign {
+        return Err(Stop::ForeignVersion {
+            key: key.to_string(),
+            index: report.index.clone(),
+            stored: *stored,
+        });
+    }
     let differ = report.found() - report.repaired;
     match (differ, report.undecided) {
         (0, 0) => Ok(()),
@@ -90,6 +98,7 @@ fn as_text(report: &Report) -> String {
         different,
         repaired,
         undecided,
+        foreign_versions,
         ..
     } = report;
     let mut text = format!(
@@ -102,6 +111,12 @@ fn as_text(report: &Report) -> String {
     if *undecided > 0 {
         let _ = write!(text, "; {undecided} not decided");
     }
+    if *foreign_versions > 0 {
+        let _ = write!(
+            text,
+            "; {foreign_versions} with a version above every commit's"
+        );
+    }
     text.push('\n');
     for difference in &report.differences {
         let Difference { key, kind, .. } = difference;
@@ -109,10 +124,10 @@ fn as_text(report: &Report) -> String {
         if !difference.fields.is_empty() {
             let _ = write!(text, "  {}", listed(difference));
         }
-        text.push_str(if difference.repaired {
-            "  (repaired)\n"
-        } else {
-            "\n"
+        text.push_str(match (difference.repaired, difference.dead_letter) {
+            (true, _) => "  (repaired)\n",
+            (false, true) => "  (a dead letter: see `sync-es dead-letters list`)\n",
+            (false, false) => "\n",
         });
     }
     let shown = report.differences.len() as u64;
@@ -136,6 +151,7 @@ fn as_json(report: &Report) -> Value {
             "fields": difference.fields,
             "version": difference.version.map(|version| version.0),
             "repaired": difference.repaired,
+            "dead_letter": difference.dead_letter,
         })
     });
     json!({
@@ -147,6 +163,7 @@ fn as_json(report: &Report) -> Value {
         "different": report.different,
         "repaired": report.repaired,
         "undecided": report.undecided,
+        "foreign_versions": report.foreign_versions,
         "differences": differences.collect::<Vec<_>>(),
     })
 }
@@ -156,7 +173,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::pipeline::Kind;
+    use crate::{change::Version, pipeline::Kind};
 
     #[test]
     fn a_report_tells_what_differs_and_what_was_not_shown() {
@@ -173,6 +190,7 @@ mod tests {
                 fields: BTreeSet::from(["address.city".to_owned(), "name".to_owned()]),
                 version: None,
                 repaired: true,
+                dead_letter: false,
             }],
             ..Report::default()
         };
@@ -185,5 +203,17 @@ mod tests {
         );
         assert!(matches!(outcome(&report), Err(Stop::Differs { differ: 2 })));
         assert_eq!(as_json(&report)["equal"], false);
+
+        let foreign = Report {
+            foreign_versions: 1,
+            first_foreign: Some((Key::new("k"), Version(9))),
+            ..report
+        };
+        assert!(as_text(&foreign).contains("; 1 with a version above every commit's\n"));
+        let ended = outcome(&foreign);
+        assert!(
+            matches!(ended, Err(Stop::ForeignVersion { .. })),
+            "{ended:?}"
+        );
     }
 }

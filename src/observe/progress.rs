@@ -70,13 +70,20 @@ impl Progress {
     /// Ends: all rows have been counted, or, with `complete` false, not yet. Takes the bar away and
     /// leaves a line.
     pub fn finish(self, complete: bool) {
-        self.bar.finish_and_clear();
+        self.clear();
         if complete {
             self.bar.set_length(self.bar.position());
             self.log("has reached the end of the table");
         } else {
             self.log("has not reached the end of the table");
         }
+    }
+
+    fn clear(&self) {
+        let rows = self.bar.position();
+        self.bar.finish_and_clear();
+        // It has gone to the estimate's end.
+        self.bar.set_position(rows);
     }
 
     fn log(&self, message: &str) {
@@ -149,6 +156,14 @@ mod tests {
         assert_eq!(left(200, 1000, 400), Some(Duration::from_secs(2)));
         assert_eq!(left(2000, 1000, 400), Some(Duration::ZERO));
         assert_eq!(left(200, 1000, 0), None);
+    }
+
+    #[test]
+    fn an_estimate_that_was_too_high_is_not_what_is_told_at_the_end() {
+        let mut progress = Progress::start("snapshot", Some(100), 0);
+        progress.advance(7);
+        progress.clear();
+        assert_eq!(progress.bar.position(), 7);
     }
 
     #[test]

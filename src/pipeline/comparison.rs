@@ -191,6 +191,7 @@ impl Comparison<'_> {
             fields,
             version: stored.map(|stored| stored.version),
             repaired: false,
+            dead_letter: false,
         };
         let difference = match (&document, stored) {
             (None, None) => None,

@@ -108,8 +108,8 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Those of `keys` that are in `range`, as the server compares keys; all if one of them is no value of
-/// the key's type, which nothing can be compared with.
+/// Those of `keys` that are in `range`, as the server compares keys. A text that is no value of the key's
+/// type is in no range, but for the one of everything.
 ///
 /// # Errors
 /// The statement failed.
@@ -142,17 +142,17 @@ pub async fn within(
         "SELECT key FROM pg_catalog.unnest($1::pg_catalog.text[]) AS key WHERE {}",
         conditions.join(" AND ")
     );
-    let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
-    let mut parameters: Vec<(&(dyn ToSql + Sync), WireType)> = vec![(&texts, WireType::TEXT_ARRAY)];
-    parameters.extend(
-        ends.iter()
-            .map(|end| (end as &(dyn ToSql + Sync), WireType::TEXT)),
-    );
-    match client.query_typed(&sql, &parameters).await {
-        Ok(rows) => Ok(rows.iter().map(|row| Key::new(row.get(0))).collect()),
-        Err(error) if is_no_value(&error) => Ok(keys),
-        Err(error) => Err(Error::doing("comparing keys with the range")(error)),
-    }
+    let rows = in_parts(&keys, "comparing keys with the range", async |texts| {
+        let mut parameters: Vec<(&(dyn ToSql + Sync), WireType)> =
+            vec![(&texts, WireType::TEXT_ARRAY)];
+        parameters.extend(
+            ends.iter()
+                .map(|end| (end as &(dyn ToSql + Sync), WireType::TEXT)),
+        );
+        client.query_typed(&sql, &parameters).await
+    });
+    let rows = rows.await?;
+    Ok(rows.iter().map(|row| Key::new(row.get(0))).collect())
 }
 
 /// The keys of about `rows` rows, each as likely as any other, of a table of about so many. All of them are
@@ -186,25 +186,52 @@ pub async fn random_keys(
 pub async fn existing(client: &Client, query: &Query, keys: &[Key]) -> Result<Vec<Key>, Error> {
     let query = query.keys_alone();
     let sql = query.by_keys();
-    let mut found = Vec::with_capacity(keys.len());
-    let mut parts = vec![keys];
+    let rows = in_parts(keys, "looking up the rows of documents", async |texts| {
+        let parameters: [(&(dyn ToSql + Sync), WireType); 1] = [(&texts, WireType::TEXT_ARRAY)];
+        client.query_typed(&sql, &parameters).await
+    });
+    let mut packer = Packer::new(query.relation.clone());
+    let rows = rows.await?;
+    let rows = rows.iter().map(|row| packer.pack(row));
+    Ok(rows.filter_map(|row| row.key().ok()).collect())
+}
+
+/// Whether a text is a value of the key's type.
+///
+/// # Errors
+/// The statement failed.
+pub async fn is_key(client: &Client, query: &Query, text: &Key) -> Result<bool, Error> {
+    let key_type = &query.key_type;
+    let sql = format!(
+        "SELECT key::{key_type}::pg_catalog.text FROM pg_catalog.unnest($1::pg_catalog.text[]) AS key"
+    );
+    let rows = in_parts(std::slice::from_ref(text), "trying a key", async |texts| {
+        let parameters: [(&(dyn ToSql + Sync), WireType); 1] = [(&texts, WireType::TEXT_ARRAY)];
+        client.query_typed(&sql, &parameters).await
+    });
+    Ok(!rows.await?.is_empty())
+}
+
+/// What a statement answers for these keys. Asked in parts, which leave out each text that is no value of
+/// the key's type.
+async fn in_parts(
+    keys: &[Key],
+    doing: &str,
+    ask: impl AsyncFn(&[&str]) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
+) -> Result<Vec<tokio_postgres::Row>, Error> {
+    let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
+    let mut found = Vec::new();
+    let mut parts = vec![&*texts];
     while let Some(part) = parts.pop() {
-        let texts: Vec<&str> = part.iter().map(Key::as_str).collect();
-        match client
-            .query_typed(&sql, &[(&texts, WireType::TEXT_ARRAY)])
-            .await
-        {
-            Ok(rows) => {
-                let mut packer = Packer::new(query.relation.clone());
-                let rows = rows.iter().map(|row| packer.pack(row));
-                found.extend(rows.filter_map(|row| row.key().ok()));
+        match ask(part).await {
+            Ok(rows) => found.extend(rows),
+            Err(error) if is_no_value(&error) => {
+                if part.len() > 1 {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([first, second]);
+                }
             }
-            Err(error) if is_no_value(&error) && part.len() > 1 => {
-                let (first, second) = part.split_at(part.len() / 2);
-                parts.extend([first, second]);
-            }
-            Err(error) if is_no_value(&error) => {}
-            Err(error) => return Err(Error::doing("looking up the rows of documents")(error)),
+            Err(error) => return Err(Error::doing(doing)(error)),
         }
     }
     Ok(found)

@@ -69,6 +69,12 @@ impl Query {
         }
     }
 
+    /// The key's type, as it is written in SQL.
+    #[must_use]
+    pub fn key_type(&self) -> &str {
+        &self.key_type
+    }
+
     /// The same rows with their key alone.
     #[must_use]
     pub fn keys_alone(&self) -> Self {

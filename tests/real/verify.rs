@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     snapshot::add_rows,
-    support::{Outcome, Truth, Workload, World, assert_equal, in_world},
+    support::{Outcome, Truth, Workload, World, assert_equal, in_world, wait_until},
 };
 
 /// Rows that nobody changes; `SYNC_ES_TEST_VERIFY_ROWS` sets another number.
@@ -332,9 +332,66 @@ fn an_id_that_is_no_value_of_the_keys_type_is_a_document_without_a_row() {
             let body = Some(json!({"name": "n"}));
             world.search.must(Method::Put, &path, body).await;
         }
+        let keys = |report: &Value| found(report).into_keys().collect::<Vec<_>>();
+        let refused = world.sync_es(&["verify", "--to", "abc"]).output().await;
+        assert_eq!(refused.code, Some(2), "{}", refused.log);
+        refused.failed_naming(&["--to abc", "hk"]);
+        verify(world, &["--from", "8"], &[0]).await;
+        let report = verify(world, &["--repair", "--from", "1", "--to", "9"], &[0]).await;
+        assert_eq!(keys(&report), ["007"]);
         let report = verify(world, &["--repair"], &[0]).await;
-        let found: Vec<String> = found(&report).into_keys().collect();
-        assert_eq!(found, ["007", "99999999999999999999", "abc"]);
+        assert_eq!(keys(&report), ["99999999999999999999", "abc"]);
         assert_eq!(world.search.count(&world.index()).await, Some(30));
+    });
+}
+
+#[test]
+fn a_version_above_every_commits_is_told_and_holds_up_no_other_repair() {
+    const ABOVE: u64 = 1 << 61;
+    in_world(async |world| {
+        add_rows(world, 20).await;
+        let mut program = world.run();
+        world.caught_up(&mut program).await;
+        let index = world.index();
+        for (row, version) in [("row-3", ABOVE), ("row-4", ABOVE), ("row-5", 0)] {
+            // One is as its row makes it.
+            let mut document = world.search.document(&index, row).await.unwrap();
+            if row != "row-4" {
+                document["name"] = json!("spoilt");
+            }
+            let kind = if version == 0 {
+                String::new()
+            } else {
+                format!("?version={version}&version_type=external")
+            };
+            let path = format!("/{index}/_doc/{row}{kind}");
+            world.search.must(Method::Put, &path, Some(document)).await;
+        }
+        for _ in 0..2 {
+            let report = verify(world, &["--repair"], &[26]).await;
+            assert_eq!(report["foreign_versions"], 2, "{report}");
+            let left = report["different"].as_u64().unwrap() - report["repaired"].as_u64().unwrap();
+            assert_eq!(left, 1, "{report}");
+            let fixed = world.search.document(&index, "row-5").await.unwrap();
+            assert_eq!(fixed["name"], "name 5");
+        }
+        let some = ["--from", "row-5"];
+        verify(world, &some, &[0]).await;
+
+        // As the manual says, with less to wait for.
+        let settings = json!({"index.gc_deletes": "0s"});
+        let path = format!("/{index}/_settings");
+        world.search.must(Method::Put, &path, Some(settings)).await;
+        for row in ["row-3", "row-4"] {
+            let path = format!("/{index}/_doc/{row}");
+            world.search.must(Method::Delete, &path, None).await;
+        }
+        wait_until("the versions of the deleted are forgotten", async || {
+            let report = verify(world, &["--repair"], &[0, 7, 26]).await;
+            (report["equal"] == true && report["foreign_versions"] == 0).then_some(())
+        })
+        .await;
+        assert_equal(world, &Truth::organizations()).await;
+        program.stop().await;
     });
 }

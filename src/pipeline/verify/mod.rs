@@ -11,7 +11,7 @@ mod settle;
 
 pub use report::{Difference, Kind, Report};
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     Facts, Failure, Mode,
@@ -24,12 +24,12 @@ use super::{
     table::CurrentTable,
 };
 use crate::{
-    change::Key,
+    change::{Key, Version},
     elasticsearch::{self, Index, Run, Runs},
     observe::progress::Progress,
     postgres::{
         self, Session,
-        pages::{Pages, Range, random_keys, within},
+        pages::{Pages, Range, is_key, random_keys, within},
     },
     stop::Stop,
 };
@@ -77,10 +77,22 @@ pub(super) async fn compare(job: &Job, wanted: &Verify) -> Result<Report, Failur
         subject: &subject,
         wanted,
         comparison: subject.comparison().await,
-        report: Report::default(),
+        report: Report {
+            index: job.names.index.clone(),
+            ..Report::default()
+        },
         suspects: Vec::new(),
     };
-    verification.carry_out().await
+    let mut report = verification.carry_out().await?;
+    if !report.differences.is_empty() {
+        let uuid = &subject.run.index_uuid;
+        let letters = prepare::dead_letters(job, &subject.server, uuid);
+        let letters = letters.keys().await?;
+        for difference in &mut report.differences {
+            difference.dead_letter = letters.contains_key(&difference.key);
+        }
+    }
+    Ok(report)
 }
 
 /// A table and the index that was filled from it.
@@ -179,6 +191,7 @@ impl Verification<'_> {
     async fn carry_out(mut self) -> Result<Report, Failure> {
         match self.wanted.what.clone() {
             Keys::In(range) => {
+                self.try_ends(&range).await?;
                 self.rows(&range).await?;
                 self.documents(&range).await?;
             }
@@ -191,6 +204,20 @@ impl Verification<'_> {
     /// Whether changes come through a stream, which can be waited for.
     fn streams(&self) -> bool {
         self.subject.job.mode == Mode::Continuous && self.subject.run.slot.is_some()
+    }
+
+    async fn try_ends(&self, range: &Range) -> Result<(), Failure> {
+        let Comparison { session, look, .. } = &self.comparison;
+        for (end, argument) in [(&range.from, "--from"), (&range.to, "--to")] {
+            if let Some(key) = end
+                && !is_key(&session.client, &look.query, key).await?
+            {
+                let (column, key_type) = (&self.subject.job.names.key, look.query.key_type());
+                let why = format!("{argument} {key} is no value of {column}, which is {key_type}");
+                return Err(Stop::Settings(why).into());
+            }
+        }
+        Ok(())
     }
 
     /// Every row has its document.
@@ -226,16 +253,44 @@ impl Verification<'_> {
     async fn documents(&mut self, range: &Range) -> Result<(), Failure> {
         let Comparison { index, server, .. } = &self.comparison;
         let mut documents = index.documents(server.distribution, None).await?;
+        let mut bound = self.subject.bound().await?;
         while let Some(page) = documents.next().await? {
-            let page: Vec<_> = page.into_iter().map(|(key, _)| key).collect();
             self.report.documents += page.len() as u64;
-            let without = self.without_row(page, range).await?;
+            let foreign = self.above(&mut bound, &page, range).await?;
+            self.report.add_foreign(foreign);
+            let keys = page.into_iter().map(|(key, _)| key).collect();
+            let without = self.without_row(keys, range).await?;
             self.suspects.extend(without);
             if self.suspects.len() >= SUSPECTS_TOGETHER {
                 self.settle().await?;
             }
         }
         Ok(())
+    }
+
+    /// Those of the documents in the range whose version no commit until now has given. `bound` is what the
+    /// commits had given that were known before.
+    async fn above(
+        &self,
+        bound: &mut Version,
+        page: &[(Key, Version)],
+        range: &Range,
+    ) -> Result<Vec<(Key, Version)>, Failure> {
+        if page.iter().all(|(_, version)| version <= bound) {
+            return Ok(Vec::new());
+        }
+        // The stream goes on meanwhile.
+        *bound = self.subject.bound().await?;
+        let above = page.iter().filter(|(_, version)| version > bound);
+        let above: HashMap<&Key, Version> = above.map(|(key, version)| (key, *version)).collect();
+        let Comparison { session, look, .. } = &self.comparison;
+        let keys = above.keys().map(|key| (*key).clone()).collect();
+        let inside = within(&session.client, &look.query, range, keys).await?;
+        let versions = inside.into_iter().filter_map(|key| {
+            let version = *above.get(&key)?;
+            Some((key, version))
+        });
+        Ok(versions.collect())
     }
 
     /// Those of the keys in the range that no row has.

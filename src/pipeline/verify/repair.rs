@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::{Subject, Verification, settle::Decided};
+use super::{Difference, Subject, Verification, settle::Decided};
 use crate::{
     change::{Action, Key, Operation, Version},
     pipeline::{
@@ -27,9 +27,19 @@ const LANES: usize = 2;
 
 impl Verification<'_> {
     /// Writes the documents that differ as their rows make them, deletes those without a row, and decides
-    /// about them again: what is equal now is repaired.
+    /// about them again: what is equal now is repaired. A document whose version is above every commit's
+    /// stays as it is.
     pub(super) async fn repair(&self, decided: &mut Decided) -> Result<(), Failure> {
-        let differ = std::mem::take(&mut decided.differ);
+        let bound = self.subject.bound().await?;
+        let is_foreign =
+            |(_, difference): &(Seen, Difference)| difference.version.is_some_and(|v| v > bound);
+        let (foreign, differ): (Vec<_>, Vec<_>) = std::mem::take(&mut decided.differ)
+            .into_iter()
+            .partition(is_foreign);
+        decided.differ = foreign;
+        if differ.is_empty() {
+            return Ok(());
+        }
         let seen: Vec<Seen> = differ.iter().map(|(seen, _)| seen.clone()).collect();
         self.subject.write_again(&self.comparison, &seen).await?;
         let keys = seen.into_iter().map(|seen| seen.key).collect();
@@ -99,7 +109,7 @@ impl Subject<'_> {
     }
 
     /// The highest version that the stream can have written until now.
-    async fn bound(&self) -> Result<Version, Failure> {
+    pub(super) async fn bound(&self) -> Result<Version, Failure> {
         let server = catalog::server(&self.session.client).await?;
         Ok(Version::bound_of_commits_to(server.wal_flush))
     }

@@ -40,11 +40,15 @@ pub struct Difference {
     pub version: Option<Version>,
     /// It has been mended.
     pub repaired: bool,
+    /// Elasticsearch has refused the row's document.
+    pub dead_letter: bool,
 }
 
 /// What was compared, and what came of it.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
+    /// The index.
+    pub index: String,
     /// Rows that were read in key order.
     pub rows: u64,
     /// Documents whose rows were looked up.
@@ -62,6 +66,11 @@ pub struct Report {
     pub undecided: u64,
     /// The first of the differences.
     pub differences: Vec<Difference>,
+    /// Documents with a version above every commit's, equal or not: no change of their row can replace
+    /// them, and no repair.
+    pub foreign_versions: u64,
+    /// Key and version of the first of these.
+    pub first_foreign: Option<(Key, Version)>,
 }
 
 impl Report {
@@ -75,6 +84,14 @@ impl Report {
         self.repaired += u64::from(difference.repaired);
         if self.differences.len() < kept {
             self.differences.push(difference);
+        }
+    }
+
+    /// Enters documents with a version above every commit's.
+    pub(super) fn add_foreign(&mut self, found: Vec<(Key, Version)>) {
+        self.foreign_versions += found.len() as u64;
+        if self.first_foreign.is_none() {
+            self.first_foreign = found.into_iter().next();
         }
     }
 
@@ -106,6 +123,7 @@ mod tests {
                 fields: BTreeSet::new(),
                 version: None,
                 repaired,
+                dead_letter: false,
             };
             report.add(difference, 1);
             report.is_equal()
