@@ -152,6 +152,9 @@ fn a_file_that_is_missing_or_no_toml_is_an_error_with_its_place() {
     let (_directory, path) = file("es_max_retries = 1\n\nes_max_retries = 'a\n");
     let told = refusal(&["--config", &path], &[]);
     assert!(told.contains(&format!("{path}, line 3: ")), "{told}");
+    let (_directory, path) = file("[document]\ncolumn = { a = false }\n");
+    let told = refusal(&["run", "--config", &path], &[]);
+    assert!(told.contains(&path) && told.contains("`column`"), "{told}");
 }
 
 /// The ten variables that users of the job before this one have set, with values that are wrong.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{print, run::job};
 use crate::{
+    observe::Traces,
     pipeline::{self, End, Finding, Findings, Verdict},
     settings::Settings,
 };
@@ -28,7 +29,7 @@ pub(super) enum Form {
 
 /// Looks, prints, and gives the exit code.
 pub(super) async fn check(settings: &Settings, snapshot_only: bool, form: Form) -> ExitCode {
-    let findings = match job(settings, snapshot_only) {
+    let findings = match job(settings, snapshot_only, Traces::default()) {
         Ok(job) => Box::pin(pipeline::check(&job)).await,
         Err(stop) => Findings(vec![Finding::stopped(End::Both, "settings", stop)]),
     };

@@ -240,6 +240,11 @@ fn parsed(matches: &clap::ArgMatches) -> Result<CommandLine, Refusal> {
 
 fn with_runtime(settings: &Settings, command: impl AsyncFnOnce(&Settings) -> ExitCode) -> ExitCode {
     observe::logs::start(&settings.logs.filter, settings.logs.format);
+    for (variable, meant) in &settings.ignored {
+        tracing::warn!(
+            "{variable} (environment) is no setting and is not read; did you mean {meant}?"
+        );
+    }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(command(settings)),
         Err(error) => {

@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::{
     exit_code, print,
-    run::{job, shutdown_on_signals},
+    run::{job, shutdown_on_signals, traces},
 };
 use crate::{
+    observe::Traces,
     pipeline::{self, Goal, Outcome},
     settings::Settings,
     stop::Stop,
@@ -46,7 +47,7 @@ async fn carry_out(settings: &Settings, arguments: &Arguments) -> Result<(), Sto
     } else {
         Goal::Next
     };
-    let job = job(settings, false)?;
+    let job = job(settings, false, traces(settings)?)?;
     match pipeline::rebuild(&job, goal, arguments.accept_dead_letters, shutdown).await? {
         Outcome::Complete => tracing::info!(
             "done: the alias is on the other generation, and `sync-es run` goes on with that; `sync-es rebuild --rollback` goes back, `--drop` drops the one before"
@@ -59,7 +60,7 @@ async fn carry_out(settings: &Settings, arguments: &Arguments) -> Result<(), Sto
 }
 
 async fn drop_generations(settings: &Settings) -> Result<(), Stop> {
-    let dropped = pipeline::drop_generations(&job(settings, false)?).await?;
+    let dropped = pipeline::drop_generations(&job(settings, false, Traces::default())?).await?;
     if dropped.is_empty() {
         print("there is no generation but the one that serves\n");
     }

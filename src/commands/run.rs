@@ -11,7 +11,7 @@ use tokio::{
 use super::exit_code;
 use crate::{
     delivery::{OnRefusal, Retry},
-    document::Shape,
+    document::{Shape, ShapeError},
     elasticsearch::{Auth, Client, Options},
     observe::{Admin, Meter, Subject, Traces},
     pipeline::{self, Backends, Job, LostSlot, Mode, Names, Outcome, Role, Shutdown},
@@ -41,7 +41,7 @@ async fn work(
     snapshot_only: bool,
     shutdown: Shutdown,
 ) -> Result<Outcome, Stop> {
-    let job = job(settings, snapshot_only)?;
+    let job = job(settings, snapshot_only, traces(settings)?)?;
     // Ends with the set.
     let mut watched = JoinSet::new();
     if let Some(admin) = listen(&settings.admin).await? {
@@ -112,7 +112,7 @@ pub(super) fn shutdown_on_signals() -> Result<Shutdown, Stop> {
 ///
 /// # Errors
 /// Settings that do not fit each other, or a file that cannot be read.
-pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop> {
+pub(super) fn job(settings: &Settings, snapshot_only: bool, traces: Traces) -> Result<Job, Stop> {
     let Settings {
         postgres,
         elasticsearch,
@@ -126,7 +126,12 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
         Some(&document.declared),
         document.embedding_dimensions,
     )
-    .map_err(|error| wrong(&error))?;
+    .map_err(|error| match (&error, &document.file) {
+        (ShapeError::Declaration(_), Some(file)) => {
+            Stop::Settings(format!("{}: {error}", file.display()))
+        }
+        _ => wrong(&error),
+    })?;
     let mode = if snapshot_only {
         Mode::OneShot
     } else {
@@ -177,7 +182,7 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool) -> Result<Job, Stop>
             input: settings.input_db_backend_config(),
             output: settings.output_db_backend_config(),
         },
-        meter: meter(settings, snapshot_only)?,
+        meter: meter(settings, snapshot_only, traces),
     })
 }
 
@@ -193,7 +198,7 @@ pub(super) fn names(settings: &Settings) -> Names {
     }
 }
 
-fn meter(settings: &Settings, snapshot_only: bool) -> Result<Arc<Meter>, Stop> {
+fn meter(settings: &Settings, snapshot_only: bool, traces: Traces) -> Arc<Meter> {
     let postgres = &settings.postgres;
     let subject = Subject {
         table: postgres.table.to_string(),
@@ -201,14 +206,18 @@ fn meter(settings: &Settings, snapshot_only: bool) -> Result<Arc<Meter>, Stop> {
         alias: settings.elasticsearch.alias.clone(),
         slot: (!snapshot_only).then(|| postgres.slot.clone()),
     };
-    let admin = &settings.admin;
-    let traces = match &admin.otlp_endpoint {
-        Some(endpoint) => {
-            Traces::to(endpoint).map_err(|error| Stop::Unexpected(error.to_string()))?
-        }
-        None => Traces::default(),
-    };
-    Ok(Meter::new(subject, admin.ready_lag, traces))
+    Meter::new(subject, settings.admin.ready_lag, traces)
+}
+
+/// Where the spans of a run go.
+///
+/// # Errors
+/// The system gives no thread or no client.
+pub(super) fn traces(settings: &Settings) -> Result<Traces, Stop> {
+    match &settings.admin.otlp_endpoint {
+        Some(endpoint) => Traces::to(endpoint).map_err(|error| Stop::Unexpected(error.to_string())),
+        None => Ok(Traces::default()),
+    }
 }
 
 /// The way to Elasticsearch.

@@ -164,7 +164,8 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`] names the node, its port and the cause; others as [`Self::request`].
     pub async fn ping(&self) -> Result<Server, Error> {
-        self.request(Method::Get, "", &[], None).await?.server()
+        let answer = self.request(Method::Get, "", &[], None).await;
+        answer.map_err(Error::at_first_contact)?.server()
     }
 
     /// Sends a bulk request to a concrete index, and judges each of its operations. `bound` is the

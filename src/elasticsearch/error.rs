@@ -63,6 +63,26 @@ const HEALING_KINDS: [&str; 9] = [
 ];
 
 impl Error {
+    /// With what is probably wrong with the address, where the cause does not say it.
+    pub(super) fn at_first_contact(self) -> Self {
+        let Self::Unreachable { node, cause } = self else {
+            return self;
+        };
+        let hint = if cause.contains("InvalidContentType") {
+            "; it does not speak TLS: is it http:// in ELASTICSEARCH_URLS?"
+        } else if cause.contains("connection closed before message completed") {
+            "; is this the HTTP port of Elasticsearch, and does it want https:// in ELASTICSEARCH_URLS?"
+        } else if cause.contains("Connection refused") {
+            "; is Elasticsearch running there, and is that what ELASTICSEARCH_URLS names?"
+        } else {
+            ""
+        };
+        Self::Unreachable {
+            cause: cause + hint,
+            node,
+        }
+    }
+
     /// Whether waiting can help: nobody has to change a setting, a right or an index.
     #[must_use]
     pub fn heals(&self) -> bool {

@@ -5,7 +5,9 @@
 //! (OTLP over HTTP), in batches; those that a slow collector does not take are dropped, never waited for.
 
 use std::{
-    env, fmt,
+    env,
+    error::Error,
+    fmt, iter,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, SystemTime},
@@ -230,6 +232,12 @@ impl Blocking {
     }
 }
 
+/// The client itself tells no more than that the request failed.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(Some(error), |&error| error.source());
+    causes.last().map_or_else(String::new, ToString::to_string)
+}
+
 #[async_trait::async_trait]
 impl HttpClient for Blocking {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
@@ -237,7 +245,7 @@ impl HttpClient for Blocking {
         match &sent {
             Ok(response) if response.status().is_success() => self.note(None),
             Ok(response) => self.note(Some(response.status().as_str())),
-            Err(error) => self.note(Some(&error.to_string())),
+            Err(error) => self.note(Some(&innermost(error.as_ref()))),
         }
         sent
     }

@@ -52,6 +52,10 @@ impl From<SettingsError> for Refusal {
 pub struct Layers {
     /// The `[document]` table of the file.
     pub(super) document: toml::Table,
+    /// The file that it stands in.
+    pub(super) document_file: Option<PathBuf>,
+    /// Variables that nobody reads, each with the setting that was probably meant.
+    pub(super) ignored: Vec<(String, String)>,
     origins: BTreeMap<String, Origin>,
 }
 
@@ -117,7 +121,10 @@ pub fn layered(
 ) -> Result<(ArgMatches, Layers), Refusal> {
     let declarations = declarations(command);
     refuse_unknown_variables(&declarations, environment)?;
-    let mut layers = Layers::default();
+    let mut layers = Layers {
+        ignored: slips(&declarations, environment),
+        ..Layers::default()
+    };
     let mut values = BTreeMap::new();
     if let Some((path, origin)) = config_file(&declarations, flags, environment) {
         layers.read_file(&declarations, &path, origin, &mut values)?;
@@ -222,7 +229,10 @@ impl Layers {
         let table: toml::Table = text.parse().map_err(|error| syntax(path, &text, &error))?;
         for (key, value) in table {
             match (key.as_str(), value) {
-                (DOCUMENT, toml::Value::Table(table)) => self.document = table,
+                (DOCUMENT, toml::Value::Table(table)) => {
+                    self.document = table;
+                    self.document_file = Some(path.to_owned());
+                }
                 (_, value) => {
                     let setting = declarations
                         .iter()
@@ -356,6 +366,23 @@ fn refuse_unknown_variables(
         }),
         None => Ok(()),
     }
+}
+
+/// Variables without our prefix that are a letter or two away from a setting which is not given. They may
+/// be another program's, so they are no mistake for sure.
+fn slips(declarations: &[Declaration], environment: &Environment) -> Vec<(String, String)> {
+    const LETTERS: usize = 2;
+    let names = || declarations.iter().map(|setting| &setting.variable);
+    let meant = |variable: &String| {
+        names()
+            .filter(|name| !environment.contains_key(*name))
+            .find(|name| strsim::damerau_levenshtein(variable, name) <= LETTERS)
+    };
+    environment
+        .keys()
+        .filter(|variable| !variable.starts_with(PREFIX) && !names().any(|name| name == *variable))
+        .filter_map(|variable| Some((variable.clone(), meant(variable)?.clone())))
+        .collect()
 }
 
 fn unknown_key(key: &str, declarations: &[Declaration], path: &Path) -> SettingsError {

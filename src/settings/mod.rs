@@ -42,6 +42,8 @@ pub struct Settings {
     pub admin: Admin,
     /// What is logged.
     pub logs: Logs,
+    /// Variables that are no setting and look like one, each with the one that was probably meant.
+    pub ignored: Vec<(String, String)>,
 }
 
 /// The table and the way to it.
@@ -139,6 +141,8 @@ pub struct Document {
     pub embedding_dimensions: u32,
     /// The `[document]` table of the TOML file; empty when there is none.
     pub declared: toml::Table,
+    /// The file that it was declared in.
+    pub file: Option<PathBuf>,
 }
 
 /// How it is watched.
@@ -199,6 +203,7 @@ impl Settings {
         let document = Document {
             embedding_dimensions: arguments.documents.embedding_dimensions,
             declared: layers.document.clone(),
+            file: layers.document_file.clone(),
         };
         Ok(Self {
             delivery: delivery(&arguments, layers)?,
@@ -207,6 +212,7 @@ impl Settings {
             document,
             admin,
             logs,
+            ignored: layers.ignored.clone(),
         })
     }
 

@@ -120,6 +120,17 @@ fn an_empty_variable_counts_as_not_set() {
 }
 
 #[test]
+fn a_variable_that_is_almost_a_setting_is_told_and_is_no_error() {
+    let ignored = |variables: &[(&str, &str)]| read(&[], variables, "").unwrap().ignored;
+    let found = ignored(&[("ELASTICSEARCH_URL", "http://a:9200"), ("HOME", "/")]);
+    let (url, urls) = ("ELASTICSEARCH_URL", "ELASTICSEARCH_URLS");
+    assert_eq!(found, [(url.to_owned(), urls.to_owned())]);
+    // Nobody means both; and these are those of PostgreSQL's own image.
+    assert!(ignored(&[(url, "http://a:9200"), (urls, "http://a:9200")]).is_empty());
+    assert!(ignored(&[("POSTGRES_USER", "u"), ("POSTGRES_DB", "d")]).is_empty());
+}
+
+#[test]
 fn an_error_names_the_setting_its_source_the_value_and_the_range() {
     assert_eq!(
         refused(&["--es-max-retries", "x"], &[("ES_MAX_RETRIES", "y")], ""),

@@ -145,8 +145,11 @@ pub(super) fn index_name(text: &str) -> Result<String, String> {
 /// The base address of a collector.
 pub(super) fn collector_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).ok();
-    url.filter(|url| is_base(url) && !has_credentials(url))
-        .ok_or_else(|| "expected http://host:port or https://host:port".to_owned())
+    url.filter(|url| is_base(url) && !has_credentials(url) && !url.path().contains("v1/traces"))
+        .ok_or_else(|| {
+            "expected http://host:port or https://host:port, without v1/traces, which is added"
+                .to_owned()
+        })
 }
 
 /// A node of Elasticsearch. Credentials in it would go wherever the URL is shown, so they are refused.
@@ -364,6 +367,7 @@ mod tests {
             "grpc://host",
             "http://u:p@host",
             "http://host/?a",
+            "http://host:4318/v1/traces",
         ] {
             assert!(collector_url(wrong).is_err(), "{wrong}");
         }

@@ -141,7 +141,7 @@ fn a_collector_that_is_not_there_or_hangs_holds_up_nothing() {
         let nobody = run(&address).await;
         nobody.succeeded();
         assert!(
-            nobody.log.contains("spans cannot be sent"),
+            nobody.log.contains("spans cannot be sent") && nobody.log.contains("refused"),
             "{}",
             nobody.log
         );

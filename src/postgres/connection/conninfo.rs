@@ -8,6 +8,8 @@ use percent_encoding::percent_decode_str;
 /// Why a connection string cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
+    #[error("it begins with neither postgresql:// nor postgres://")]
+    Scheme,
     #[error("a name without \"=\" and a value")]
     NoValue,
     #[error("a quoted value without its closing quote")]
@@ -34,8 +36,15 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, Malformed> {
         .or_else(|| text.strip_prefix("postgres://"))
     {
         Some(rest) => url(rest),
+        None if is_url(text) => Err(Malformed::Scheme),
         None => pairs(text),
     }
+}
+
+/// Of another scheme.
+fn is_url(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
 fn pairs(text: &str) -> Result<Vec<(String, String)>, Malformed> {
@@ -220,6 +229,7 @@ mod tests {
     fn what_is_malformed_is_refused_without_repeating_it() {
         let cases = [
             ("sekrit", Malformed::NoValue),
+            ("mysql://u:sekrit@db", Malformed::Scheme),
             ("host=db sekrit", Malformed::NoValue),
             ("password='sekrit", Malformed::NoClosingQuote),
             ("postgresql://[::1/sekrit", Malformed::NoClosingBracket),

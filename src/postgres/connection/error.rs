@@ -10,6 +10,8 @@ use tokio_postgres::error::SqlState;
 pub struct ConnectError {
     pub(super) database: String,
     pub(super) user: String,
+    /// Nobody has said where.
+    pub(super) by_default: bool,
     /// One a host, in the order in which they were tried.
     pub(super) failures: Vec<Failure>,
 }
@@ -112,6 +114,9 @@ impl fmt::Display for ConnectError {
         for failure in &self.failures {
             write!(f, "{separator}{}: {}", failure.host, failure.cause)?;
             separator = " | ";
+        }
+        if self.by_default {
+            f.write_str(" (POSTGRES_URL is not set)")?;
         }
         Ok(())
     }
@@ -225,6 +230,7 @@ mod tests {
         ConnectError {
             database: "records".to_owned(),
             user: "cdc".to_owned(),
+            by_default: false,
             failures: causes
                 .iter()
                 .map(|(host, cause)| Failure {

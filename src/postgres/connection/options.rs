@@ -22,6 +22,8 @@ use super::{
 /// How to connect to PostgreSQL. Debug output holds no secret.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Nobody has said where it is.
+    pub(super) by_default: bool,
     pub(super) hosts: Vec<Host>,
     pub(super) user: String,
     pub(super) database: String,
@@ -153,7 +155,9 @@ impl Options {
                 .as_deref()
                 .map_or_else(Vec::new, |home| passfile::read(&home.join(".pgpass"))),
         };
+        let names_a_host = ["host", "hostaddr", "service"].map(|name| given.get(name).is_some());
         Ok(Self {
+            by_default: url.is_none() && !names_a_host.contains(&true),
             hosts: hosts(&given)?,
             database: given.get("dbname").unwrap_or(&user).to_owned(),
             tls: tls(&given, home.as_deref())?,

@@ -141,6 +141,7 @@ pub async fn connect(options: &Options) -> Result<Session, ConnectError> {
     Err(ConnectError {
         database: options.database.clone(),
         user: options.user.clone(),
+        by_default: options.by_default,
         failures,
     })
 }
