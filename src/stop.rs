@@ -16,7 +16,7 @@ pub enum Stop {
     Settings(String),
     /// A one-shot run that reached its end, with documents that Elasticsearch refused.
     #[error(
-        "{count} documents were refused and set aside in {index}; the first: key {key:?}: {reason}"
+        "documents refused and set aside in {index}: {count}; the first: key {key:?}: {reason}"
     )]
     DeadLetters {
         /// How many.
@@ -40,7 +40,7 @@ pub enum Stop {
     },
     /// Refusals that are not the single documents' fault, or more of them than anybody looks through.
     #[error(
-        "{found}; the next: key {key:?}: {reason}. No position was passed over. Correct the mapping or the rows and start again, rebuild into the next ELASTICSEARCH_INDEX_NAME, or let more be set aside with SYNC_ES_DEAD_LETTER_LIMIT"
+        "{found}; the next: key {key:?}: {reason}. No position was passed over. Correct the rows and start again, correct the mapping and `sync-es rebuild`, or let more be set aside with SYNC_ES_DEAD_LETTER_LIMIT"
     )]
     TooManyRefused {
         /// How many, and of what kind.
@@ -51,14 +51,14 @@ pub enum Stop {
         reason: String,
     },
     /// A comparison that found differences which are still there.
-    #[error("{differ} documents are not equal to their rows; `sync-es verify --repair` mends them")]
+    #[error("documents not equal to their rows: {differ}; `sync-es verify --repair` mends them")]
     Differs {
         /// How many.
         differ: u64,
     },
     /// A comparison that could not decide about some keys.
     #[error(
-        "{undecided} documents were not equal to their rows when they were compared, and the changes that could explain it have not arrived: let `sync-es run` catch up, then compare again"
+        "documents not equal to their rows when they were compared: {undecided}, and the changes that could explain it have not arrived: let `sync-es run` catch up, then compare again"
     )]
     Undecided {
         /// How many.
@@ -88,7 +88,7 @@ pub enum Stop {
     Preconditions(Vec<Precondition>),
     /// The slot is gone, or its WAL is.
     #[error(
-        "replication slot {slot:?} is {state}: changes after {acknowledged} may be lost. Compare and rebuild: `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "replication slot {slot:?} is {state}: changes after {acknowledged} may be lost. `sync-es rebuild` fills a new index from the table and moves the alias to it; start again with SYNC_ES_LOST_SLOT=heal to have this one compared and mended instead"
     )]
     SlotLost {
         /// The slot.
@@ -100,7 +100,7 @@ pub enum Stop {
     },
     /// Somebody moved the slot past what is stored.
     #[error(
-        "replication slot {slot:?} is confirmed up to {confirmed}, but only {acknowledged} is stored: the changes between are gone. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "replication slot {slot:?} is confirmed up to {confirmed}, but only {acknowledged} is stored: the changes between are gone. `sync-es rebuild` fills a new index from the table and moves the alias to it; then start again"
     )]
     SlotAhead {
         /// The slot.
@@ -132,7 +132,7 @@ pub enum Stop {
     },
     /// The index that the position belongs to is not the one that is there.
     #[error(
-        "index {index:?} is {state}, and the stored position belongs to the one that was: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "index {index:?} is {state}, and the stored position belongs to the one that was: it was deleted, restored or replaced. If the alias is still on it: `sync-es rebuild`, then start again; otherwise `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
     )]
     IndexReplaced {
         /// The index.
@@ -142,7 +142,7 @@ pub enum Stop {
     },
     /// The database is not the one that the index was made from.
     #[error(
-        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
     )]
     OtherDatabase {
         /// System identifier and timeline in our records.
@@ -162,7 +162,7 @@ pub enum Stop {
     },
     /// A document carries a version that no commit can have given it.
     #[error(
-        "the document with key {key:?} in index {index:?} has version {stored}, above every version up to the WAL's end: another writer, or an index restored beside an older database. Rebuild into the next ELASTICSEARCH_INDEX_NAME"
+        "the document with key {key:?} in index {index:?} has version {stored}, above every version up to the WAL's end: another writer, or an index restored beside an older database. `sync-es rebuild` fills a new index from the table and moves the alias to it; then start again"
     )]
     ForeignVersion {
         /// Its key.
@@ -172,9 +172,14 @@ pub enum Stop {
         /// Its version.
         stored: Version,
     },
-    /// A column's type changed so that its documents would not fit the mapping.
-    #[error("the table changed: {0}. Rebuild into the next ELASTICSEARCH_INDEX_NAME")]
-    TableChanged(String),
+    /// The table was dropped, lost its key, or what its rows need is not what the index has.
+    #[error("the table does not fit the index any more: {why}. {mend}")]
+    TableChanged {
+        /// What changed.
+        why: String,
+        /// What leads on.
+        mend: &'static str,
+    },
     /// The stream cannot be understood; going on would lose changes.
     #[error("the replication stream cannot be gone on with: {0}")]
     Stream(String),
@@ -195,6 +200,15 @@ pub struct Precondition {
 }
 
 impl Stop {
+    /// The table does not fit the index, and a new one would fit it.
+    #[must_use]
+    pub fn table_changed(why: impl Into<String>) -> Self {
+        Self::TableChanged {
+            why: why.into(),
+            mend: "`sync-es rebuild`, with the settings that are meant, fills a new index and moves the alias to it; then start again with the same settings",
+        }
+    }
+
     /// The process's exit code: one a kind of stop, the same in every version.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -218,7 +232,7 @@ impl Stop {
             Self::IndexReplaced { .. } => 24,
             Self::OtherDatabase { .. } => 25,
             Self::ForeignVersion { .. } => 26,
-            Self::TableChanged(_) => 27,
+            Self::TableChanged { .. } => 27,
             Self::Stream(_) => 28,
             Self::Fenced(_) => 29,
             Self::PublicationLost { .. } => 30,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 mod heal;
+mod one_shot;
 
 use super::{
     Failure, Shutdown,
@@ -10,6 +11,7 @@ use super::{
     drain::{Ended, drain},
     generation::{self, stay},
     job::{Job, Outcome},
+    leadership,
     plan::{Facts, Mode, Plan, plan},
     prepare,
     record::Record,
@@ -20,17 +22,15 @@ use super::{
     table::{CurrentTable, Look},
     tail::{AliasSwitch, Tail},
     target::Target,
-    vectors,
 };
 use crate::{
     change::{Lsn, Version},
     delivery::{Acknowledger, Delivery, Writer},
-    elasticsearch::{self, Move, Phase, Runs, alias_targets, swap_alias},
+    elasticsearch::{self, Phase, Run, Runs, alias_targets},
     observe,
     postgres::{self, NewSlot, Session, catalog, coverage, create_slot, rows::View, slot},
     stop::Stop,
 };
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 /// Requests in flight. Two to four are best for Elasticsearch, whatever its size on one machine.
@@ -60,15 +60,22 @@ impl<'a> Attempt<'a> {
         record: &mut Option<Record>,
         shutdown: &mut Shutdown,
     ) -> Result<Outcome, Failure> {
-        if !prepare::lead(job, session, shutdown).await? {
+        if !leadership::lead(job, session, shutdown).await? {
             return Ok(Outcome::Interrupted);
         }
         generation::arrive(job, session).await?;
         let runs = prepare::runs(job);
         let stored = prepare::stored_run(job, &runs, record).await?;
         let is_first = record.is_none();
-        let (server, facts, table) = survey::before_a_run(job, session, stored, is_first).await?;
-        let plan = plan(&facts)?;
+        let latest = stored.as_ref().map(|run| run.number);
+        let planned = Self::plan(job, session, stored, is_first).await;
+        if let (Err(Failure::Stop(stop)), Some(latest)) = (&planned, latest.filter(|_| is_first)) {
+            // For whoever looks at the runs; the stop itself matters more.
+            if let Err(error) = runs.note_stop(latest, &stop.to_string()).await {
+                tracing::debug!(%error, "noting why the run does not begin");
+            }
+        }
+        let (server, facts, table, plan) = planned?;
         if let Some(why) = &facts.unseen {
             tracing::warn!(
                 why,
@@ -76,7 +83,7 @@ impl<'a> Attempt<'a> {
             );
         }
         tracing::info!(
-            ?plan,
+            %plan,
             table = facts.table.quoted(),
             index = job.names.index,
             "planned"
@@ -86,6 +93,18 @@ impl<'a> Attempt<'a> {
         let ends = (session, server);
         let (attempt, record) = Self::set_up(job, ends, facts, table, (runs, record)).await?;
         Box::pin(attempt.walk(plan, record, shutdown)).await
+    }
+
+    /// What there is, and what is to be done.
+    async fn plan(
+        job: &Job,
+        session: &Session,
+        stored: Option<Run>,
+        is_first: bool,
+    ) -> Result<(elasticsearch::Server, Facts, CurrentTable, Plan), Failure> {
+        let (server, facts, table) = survey::before_a_run(job, session, stored, is_first).await?;
+        let plan = plan(&facts)?;
+        Ok((server, facts, table, plan))
     }
 
     /// Makes what is missing: publication, template, index, our own records.
@@ -224,20 +243,6 @@ impl<'a> Attempt<'a> {
         let meta = prepare::meta(&self.facts, Some(created.consistent_point));
         self.target.index.put_meta(&meta).await?;
         Ok(Some(created))
-    }
-
-    /// An LSN, then the barrier: every transaction that committed before it is visible afterwards.
-    async fn begin_one_shot(
-        &self,
-        record: &mut Record,
-        shutdown: &mut Shutdown,
-    ) -> Result<Ended, Failure> {
-        let point = catalog::wal_insert(&self.session.client, &self.facts.server).await?;
-        record.run.last_synced_item = None;
-        self.note_begin(record, Phase::Snapshot, point).await?;
-        record.store().await?;
-        failpoint!("snapshot-point-stored", Failure::Heals);
-        self.resume(record, shutdown).await
     }
 
     async fn note_begin(
@@ -421,60 +426,6 @@ impl<'a> Attempt<'a> {
         follow(tail, record, shutdown)
             .await
             .map(|_| Outcome::Interrupted)
-    }
-
-    /// The end of a one-shot run. A trouble is waited for here: another attempt would copy all again.
-    async fn finish(
-        &self,
-        record: &mut Record,
-        shutdown: &mut Shutdown,
-    ) -> Result<Outcome, Failure> {
-        let names = &self.job.names;
-        tokio::select! {
-            biased;
-            () = shutdown.requested() => return Ok(Outcome::Interrupted),
-            built = vectors::build(&self.target.index, self.job.retry) => built?,
-        }
-        let mut attempt = 0;
-        while let Err(failure) = self.point_alias().await {
-            attempt += 1;
-            failure
-                .wait(self.job.retry, attempt, "pointing the alias to the index")
-                .await?;
-        }
-        record.run.phase = Phase::Done;
-        record.run.finished_at = Some(Timestamp::now());
-        record.store().await?;
-        failpoint!("run-done-stored", Failure::Heals);
-        match self
-            .writer
-            .aside()
-            .refused_at(record.run.snapshot_version())
-            .await?
-        {
-            Some((count, first)) => Err(Stop::DeadLetters {
-                count,
-                index: prepare::dead_letters_index(names),
-                key: first.key.to_string(),
-                reason: format!("{}: {}", first.kind, first.reason),
-            }
-            .into()),
-            None => Ok(Outcome::Complete),
-        }
-    }
-
-    async fn point_alias(&self) -> Result<(), Failure> {
-        let (client, names) = (&self.job.elasticsearch, &self.job.names);
-        let targets = alias_targets(client, &names.alias).await?;
-        stay(client, &targets, &names.index, &self.job.role).await?;
-        let swap = Move {
-            alias: &names.alias,
-            from: &targets,
-            to: &names.index,
-            previous: None,
-        };
-        swap_alias(client, &swap).await?;
-        Ok(self.target.index.refresh().await?)
     }
 
     async fn wal_end(&self) -> Result<Lsn, Failure> {

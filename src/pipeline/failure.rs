@@ -140,7 +140,7 @@ impl From<postgres::ResolveError> for Failure {
                 source,
             }
             .into(),
-            error => Self::Stop(Stop::TableChanged(error.to_string())),
+            error => Self::Stop(Stop::table_changed(error.to_string())),
         }
     }
 }
@@ -150,7 +150,7 @@ impl From<elasticsearch::IndexError> for Failure {
         let told = error.to_string();
         match error {
             _ if error.heals() => Self::Heals(told),
-            elasticsearch::IndexError::NoVectors { .. } => Stop::TableChanged(told).into(),
+            elasticsearch::IndexError::NoVectors { .. } => Stop::table_changed(told).into(),
             _ => Stop::Elasticsearch(told).into(),
         }
     }

@@ -120,6 +120,32 @@ pub(super) async fn previous(client: &Client, names: &Names) -> Result<Option<Na
     }))
 }
 
+/// The other index that the alias is on, if a service streams into it or can go on to.
+///
+/// # Errors
+/// One of the ends cannot be asked.
+pub(super) async fn fed_by_a_service(
+    job: &Job,
+    postgres: &tokio_postgres::Client,
+) -> Result<Option<Names>, Failure> {
+    let (client, names) = (&job.elasticsearch, &job.names);
+    let targets = alias_targets(client, &names.alias).await?;
+    let other = targets.iter().find(|target| **target != names.index);
+    let Some(other) = other else {
+        return Ok(None);
+    };
+    let look = Index::new(client, other).look().await?;
+    let Some(slot) = look.as_ref().and_then(Look::slot) else {
+        return Ok(None);
+    };
+    let found = slot::look(postgres, slot).await?;
+    Ok(found.map(|_| Names {
+        index: other.clone(),
+        slot: slot.to_owned(),
+        ..names.clone()
+    }))
+}
+
 /// Drops the slot of a generation that does not serve any more, for which PostgreSQL would keep WAL without
 /// end. False while an instance is still at work on it; the session keeps others from it.
 ///

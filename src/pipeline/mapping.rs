@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value};
 
-/// A field whose column now needs another type than the index has.
+/// A field whose column needs another type than the index has: the column was retyped, or the settings of the
+/// documents are others than those that the index was made with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("field {path:?} is mapped as {found}, and the table's column now needs {wanted}")]
+#[error(
+    "field {path:?} is mapped as {found}, and with these document settings its column needs {wanted}"
+)]
 pub(super) struct Conflict {
     path: String,
     found: String,
@@ -121,7 +124,7 @@ mod tests {
         );
         assert_eq!(
             conflict.unwrap_err().to_string(),
-            "field \"o.x\" is mapped as long, and the table's column now needs text"
+            "field \"o.x\" is mapped as long, and with these document settings its column needs text"
         );
     }
 }

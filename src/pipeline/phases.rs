@@ -192,7 +192,7 @@ async fn note_stop(record: Option<&mut Record>, stop: &Stop) {
     if let Some(record) = record.filter(|_| !matches!(stop, Stop::Fenced(_))) {
         record.run.error = Some(stop.to_string());
         record.run.finished_at = Some(jiff::Timestamp::now());
-        if matches!(stop, Stop::TableChanged(_)) {
+        if matches!(stop, Stop::TableChanged { .. }) {
             // What the log has of the table from here on cannot be followed, also once it is mended.
             record.run.coverage = None;
         }

@@ -2,6 +2,8 @@
 //! snapshot, go on with the stream, or stop and say why. Pure: every rule about when a position may
 //! be trusted stands here, and nowhere else.
 
+use std::fmt;
+
 use crate::{
     change::{Coverage, Lsn, Windows},
     elasticsearch::{Look, Phase, Run},
@@ -79,6 +81,9 @@ pub struct Facts {
     pub run: Option<Run>,
     /// What is done when the slot is lost.
     pub lost_slot: LostSlot,
+    /// The other index that the alias is on and that a service feeds, for a one-shot run: the alias is not
+    /// its to take.
+    pub fed: Option<Names>,
 }
 
 /// What to do.
@@ -100,6 +105,19 @@ pub enum Plan {
     Resume,
     /// The snapshot is complete; what follows it goes on.
     Tail,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Begin { drop_slot: false } => "snapshot from the first row",
+            Self::Begin { drop_slot: true } => "snapshot from the first row, with a new slot",
+            Self::Heal { slot_made: false } => "comparison and repair, with a new slot",
+            Self::Heal { slot_made: true } => "comparison and repair",
+            Self::Resume => "snapshot after the last acknowledged key",
+            Self::Tail => "what follows a complete snapshot",
+        })
+    }
 }
 
 /// What to do.

@@ -243,7 +243,7 @@ fn an_index_that_is_gone_or_made_anew_is_a_stop() {
         facts.index = None;
         assert_eq!(
             stopped(&facts).to_string(),
-            "index \"integrated_records_v1\" is gone, and the stored position belongs to the one that was: it was deleted, restored or replaced. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+            "index \"integrated_records_v1\" is gone, and the stored position belongs to the one that was: it was deleted, restored or replaced. If the alias is still on it: `sync-es rebuild`, then start again; otherwise `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
         );
         facts.index = Some(index("another", Some(meta())));
         let stop = stopped(&facts);
@@ -309,7 +309,7 @@ fn the_run_is_compared_with_the_cluster_even_when_the_index_is_gone() {
     facts.server.timeline = 2;
     assert_eq!(
         stopped(&facts).to_string(),
-        "the index was made from cluster 7301 on timeline 1, but PostgreSQL is cluster 7301 on timeline 2: LSNs of one say nothing of the other. `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME"
+        "the index was made from cluster 7301 on timeline 1, but PostgreSQL is cluster 7301 on timeline 2: LSNs of one say nothing of the other. `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
     );
 }
 
@@ -403,6 +403,7 @@ pub(in crate::pipeline) fn new() -> Facts {
     };
     Facts {
         lost_slot: LostSlot::Stop,
+        fed: None,
         mode: Mode::Continuous,
         names: Names {
             key: "hk".to_owned(),

@@ -1,13 +1,13 @@
-//! The steps before the first row: who leads, what is there, what has to be made.
+//! The steps before the first row: what is there, what has to be made.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
 use super::{
-    Failure, Shutdown,
-    generation::writers_lock,
+    Failure,
+    generation::fed_by_a_service,
     job::Job,
     mapping::additions,
     plan::{Facts, LostSlot, Mode, Names},
@@ -24,60 +24,13 @@ use crate::{
         self, DeadLetters, Distribution, Index, Meta, Phase, RelationName, Run, Runs,
         alias_targets, put_template,
     },
-    observe,
     postgres::{
-        self, Session,
+        self,
         catalog::{self, Publication, Table},
-        coverage, lock, slot,
+        coverage, slot,
     },
     stop::Stop,
 };
-
-/// Waits until this instance is the one that writes into the index; false when the program is asked
-/// to end before. The lock is the session's: it is free again as soon as the session is gone, or
-/// PostgreSQL has heard nothing of it for a while.
-///
-/// # Errors
-/// PostgreSQL cannot be asked.
-pub(super) async fn lead(
-    job: &Job,
-    session: &Session,
-    shutdown: &mut Shutdown,
-) -> Result<bool, Failure> {
-    let name = writers_lock(&job.names);
-    tokio::select! {
-        biased;
-        led = stand_by(job, session, &name, "another instance is at work") => led?,
-        () = shutdown.requested() => return Ok(false),
-    }
-    failpoint!("leader-lock-taken", Failure::Heals);
-    job.meter.phase(observe::Phase::Starting);
-    Ok(true)
-}
-
-/// Waits until the lock is this session's; says `why` it is not yet.
-///
-/// # Errors
-/// PostgreSQL cannot be asked.
-pub(super) async fn stand_by(
-    job: &Job,
-    session: &Session,
-    name: &str,
-    why: &str,
-) -> Result<(), Failure> {
-    const PAUSE: Duration = Duration::from_millis(500);
-    let mut told = false;
-    session.expire_when_silent().await?;
-    while !lock::take(&session.client, name).await? {
-        if !told {
-            job.meter.phase(observe::Phase::Standby);
-            tracing::info!(index = job.names.index, "{why}: standing by");
-            told = true;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(())
-}
 
 /// The run that this one goes on from: the process's own, unless another instance has written since;
 /// else the latest of this kind. A one-shot run is gone on with only if nothing else has filled the
@@ -147,6 +100,11 @@ pub(super) async fn facts(
         index,
         run,
         lost_slot: job.lost_slot,
+        fed: if continuous {
+            None
+        } else {
+            fed_by_a_service(job, client).await?
+        },
     })
 }
 
@@ -256,7 +214,15 @@ pub(super) async fn index(
         index_template(job, look, server).map_err(|error| Stop::Settings(error.to_string()))?;
     put_template(&job.elasticsearch, &names.alias, &body).await?;
     if let Some(found) = &facts.index {
-        add_fields(&index, found, &look.layout, job.own_template.is_none()).await?;
+        let strict = job.own_template.is_none();
+        let added = add_fields(&index, found, &look.layout, strict).await?;
+        if !added.is_empty() {
+            tracing::warn!(
+                fields = ?added,
+                index = names.index,
+                "the table or the settings had fields that the index lacked: its documents get them as their rows change, or all at once by `sync-es verify --repair`"
+            );
+        }
         return Ok((index, found.uuid.clone()));
     }
     let Deferral { flat, wanted } = if job.defer_vectors && can_defer(server) {
@@ -336,28 +302,29 @@ pub(super) async fn extend_mapping(
     strict: bool,
 ) -> Result<(), Failure> {
     match index.look().await? {
-        Some(found) => add_fields(index, &found, layout, strict).await,
+        Some(found) => add_fields(index, &found, layout, strict).await.map(drop),
         None => Ok(()),
     }
 }
 
+/// Gives the names of what it has added.
 async fn add_fields(
     index: &Index,
     found: &elasticsearch::Look,
     layout: &Layout,
     strict: bool,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let wanted = layout.properties();
     let Some(wanted) = wanted.as_object() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let added = match additions(&found.properties, wanted) {
         Ok(added) => added,
-        Err(conflict) if strict => return Err(Stop::TableChanged(conflict.to_string()).into()),
-        Err(_) => return Ok(()),
+        Err(conflict) if strict => return Err(Stop::table_changed(conflict.to_string()).into()),
+        Err(_) => return Ok(Vec::new()),
     };
+    let fields: Vec<String> = added.keys().cloned().collect();
     if !added.is_empty() {
-        let fields: Vec<&String> = added.keys().collect();
         tracing::info!(
             ?fields,
             "adding fields to the mapping: documents get them as their rows change"
@@ -365,7 +332,7 @@ async fn add_fields(
         index.put_properties(&added).await?;
         failpoint!("mapping-extended", Failure::Heals);
     }
-    Ok(())
+    Ok(fields)
 }
 
 /// Up to where rows have been read ahead into the index of `base`, which is gone on from: as its own

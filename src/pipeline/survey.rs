@@ -25,6 +25,7 @@ use crate::{
         retention::{self, Retention},
         rows,
     },
+    stop::Stop,
     value::Value,
 };
 
@@ -107,6 +108,31 @@ pub(super) async fn before_a_run(
     }
     stop_at(findings)?;
     Ok((server, facts, table))
+}
+
+/// Ends where the settings do not fit the table, before another instance is waited for: that would come
+/// to light only when this one is wanted.
+///
+/// # Errors
+/// They do not. Whatever else is not as it must be can be so by then.
+pub(super) async fn before_standing_by(job: &Job, session: &Session) -> Result<(), Failure> {
+    let looked = async {
+        let server = job.elasticsearch.ping().await?;
+        let index = index(job).await?;
+        let facts = prepare::facts(job, &session.client, None, index).await?;
+        let table = prepare::table(job, &facts, &server).await?;
+        let template = prepare::index_template(job, &*table.look().await, &server);
+        template.map_err(|error| Stop::Settings(error.to_string()))?;
+        Ok(())
+    };
+    match looked.await {
+        Err(Failure::Stop(stop @ Stop::Settings(_))) => Err(stop.into()),
+        Ok(()) => Ok(()),
+        Err::<(), Failure>(failure) => {
+            tracing::debug!(?failure, "looking whether the settings fit");
+            Ok(())
+        }
+    }
 }
 
 /// Ends where the rows do not fit the index, or the index would not keep them, as a run would.

@@ -151,7 +151,10 @@ impl CurrentTable {
             .await?
             .filter(|table| table.oid == *oid);
         let table = table.ok_or_else(|| {
-            Stop::TableChanged(format!("{schema}.{name} was dropped or made anew"))
+            Stop::TableChanged {
+                why: format!("{schema}.{name} was dropped, renamed or made anew"),
+                mend: "If it was renamed, name it in POSTGRES_TABLE and start again; else `sync-es rebuild` fills a new index from the present one",
+            }
         })?;
         let again = look(
             &self.session.client,
@@ -184,7 +187,11 @@ impl CurrentTable {
                 "{}.{} no longer sends its key {:?} with updates and deletes (replica identity)",
                 message.schema, message.name, self.key
             );
-            return Err(Stop::TableChanged(why).into());
+            return Err(Stop::TableChanged {
+                why,
+                mend: "Put the key into the replica identity again and start again: the table is then read anew into the same index",
+            }
+            .into());
         }
         let columns = message
             .columns
@@ -253,7 +260,7 @@ async fn bind(
             ty,
         })
         .ok_or_else(|| {
-            Stop::TableChanged(format!("the type of column {column:?} (oid {oid}) is gone"))
+            Stop::table_changed(format!("the type of column {column:?} (oid {oid}) is gone"))
         })
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;

@@ -136,6 +136,17 @@ fn a_second_instance_waits_and_takes_over() {
         add_rows(world, 50).await;
         let mut first = world.run();
         world.caught_up(&mut first).await;
+        let misfit = world.file(
+            "misfit.toml",
+            "[document.columns]\nno_such_column = false\n",
+        );
+        let refused = world
+            .sync_es(&["run"])
+            .env("SYNC_ES_CONFIG", misfit.display())
+            .output()
+            .await;
+        assert_eq!(refused.code, Some(2), "{}", refused.log);
+        refused.failed_naming(&["no_such_column"]);
         let mut second = world.run();
         second
             .until("the second is connected", async || {

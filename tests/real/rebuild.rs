@@ -362,7 +362,7 @@ fn what_cannot_be_rebuilt_is_said_before_anything_is_made() {
         add_rows(world, 3).await;
         let nothing = rebuild(world, &[]).await;
         assert_eq!(nothing.code, Some(9), "{}", nothing.log);
-        nothing.failed_naming(&[world.alias(), "let `sync-es run` fill the first one"]);
+        nothing.failed_naming(&[world.alias(), "`sync-es run` fills that"]);
 
         world
             .sync_es(&["run", "--snapshot-only"])
@@ -402,5 +402,44 @@ fn what_cannot_be_rebuilt_is_said_before_anything_is_made() {
         world.caught_up(&mut service).await;
         service.stop().await;
         assert_tidy(world, &[]).await;
+    });
+}
+
+#[test]
+fn a_one_shot_run_does_not_take_the_alias_from_a_service() {
+    in_world(async |world| {
+        add_rows(world, 5).await;
+        let mut service = world.run();
+        world.caught_up(&mut service).await;
+        let next = world.index().replace("_v1", "_v2");
+        let beside = |index: &str, alias: &str| {
+            let run = world.sync_es(&["run", "--snapshot-only"]);
+            run.env("ELASTICSEARCH_INDEX_NAME", index)
+                .env("ELASTICSEARCH_INDEX_ALIAS", alias)
+        };
+        let refused = beside(&next, world.alias()).output().await;
+        assert_eq!(refused.code, Some(12), "{}", refused.log);
+        refused.failed_naming(&[&world.index(), &world.slot(), "sync-es rebuild"]);
+        assert_eq!(world.search.count(&next).await, None);
+        assert_eq!(world.search.indices(world.alias()).await, [world.index()]);
+
+        // Under an alias of its own, and once the service is given up, nobody loses it.
+        let (copy, copy_v1) = (
+            format!("copy_{}", world.alias()),
+            format!("copy_{}", world.index()),
+        );
+        beside(&copy_v1, &copy).output().await.succeeded();
+        assert_eq!(world.search.indices(&copy).await, [copy_v1]);
+        service.stop().await;
+        world.sync_es(&["drop-slot"]).output().await.succeeded();
+        beside(&next, world.alias()).output().await.succeeded();
+        assert_eq!(world.search.indices(world.alias()).await, [next]);
+        // Those of the world's own name are removed with it.
+        for index in world.search.indices(&format!("{copy}*")).await {
+            let path = format!("/{index}");
+            world.search.must(Method::Delete, &path, None).await;
+        }
+        let template = format!("/_index_template/{copy}");
+        world.search.must(Method::Delete, &template, None).await;
     });
 }

@@ -18,7 +18,7 @@ async fn with_few_rights(world: &World) -> (String, Invocation) {
         .execute(&format!(
             "ALTER TABLE integrated_records ALTER description SET STORAGE EXTERNAL;
              UPDATE integrated_records SET description = repeat('long', 1000);
-             CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'first';
+             CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'sekrit-1';
              REVOKE CONNECT ON DATABASE {0} FROM PUBLIC;
              GRANT CONNECT ON DATABASE {0} TO {role};
              GRANT SELECT ON integrated_records TO {role};
@@ -28,7 +28,7 @@ async fn with_few_rights(world: &World) -> (String, Invocation) {
         .await;
     let mut url = world.postgres_url();
     url.set_username(&role).unwrap();
-    url.set_password(Some("first")).unwrap();
+    url.set_password(Some("sekrit-1")).unwrap();
     let run = world
         .sync_es(&["run"])
         .env("POSTGRES_URL", &url)
@@ -106,7 +106,7 @@ fn a_one_shot_run_without_the_right_to_read_ends_and_names_it() {
         let once = world.sync_es(&["run", "--snapshot-only"]);
         let mut url = world.postgres_url();
         url.set_username(&role).unwrap();
-        url.set_password(Some("first")).unwrap();
+        url.set_password(Some("sekrit-1")).unwrap();
         let outcome = once.env("POSTGRES_URL", &url).output().await;
         outcome.failed_naming(&["the role may not read", "GRANT SELECT"]);
         assert_eq!(outcome.code, Some(12), "{}", outcome.log);
@@ -123,7 +123,7 @@ fn another_password_is_a_stop_once_a_new_connection_is_needed() {
         let mut program = run.start();
         world.caught_up(&mut program).await;
         world
-            .execute(&format!("ALTER ROLE {role} PASSWORD 'second'"))
+            .execute(&format!("ALTER ROLE {role} PASSWORD 'sekrit-2'"))
             .await;
         world
             .execute("UPDATE integrated_records SET name = 'still connected'")
@@ -133,7 +133,7 @@ fn another_password_is_a_stop_once_a_new_connection_is_needed() {
         let outcome = program.ended_within(SOON).await;
         outcome.failed_naming(&["the password is wrong"]);
         assert_eq!(outcome.code, Some(10), "{}", outcome.log);
-        assert!(!outcome.log.contains("first"), "{}", outcome.log);
+        assert!(!outcome.log.contains("sekrit-1"), "{}", outcome.log);
         drop_role(world, &role).await;
     });
 }

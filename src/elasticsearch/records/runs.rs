@@ -11,6 +11,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -101,6 +102,18 @@ impl Runs {
             }
         }
         Err(self.fenced(number))
+    }
+
+    /// Enters in a run that is over why the next one did not begin. Its writer stays who it was.
+    ///
+    /// # Errors
+    /// The request failed, the document cannot be read, or somebody else has just written it.
+    pub async fn note_stop(&self, number: u64, stop: &str) -> Result<(), RecordsError> {
+        let Found { place, mut saved } = self.get(number).await?;
+        saved.run.error = Some(stop.to_owned());
+        saved.run.finished_at = Some(Timestamp::now());
+        self.put(&saved, Some(place)).await?;
+        Ok(())
     }
 
     /// The latest run that streams from a slot, or the latest one-shot run.
@@ -366,8 +379,6 @@ fn random_token() -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::{change::Coverage, elasticsearch::Phase};
 

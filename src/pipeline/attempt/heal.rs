@@ -19,6 +19,7 @@ use crate::{
         Failure, Shutdown,
         comparison::Comparison,
         drain::Ended,
+        job::Role,
         mending::Mending,
         record::Record,
         refill::{BYTES_TOGETHER, Together},
@@ -35,9 +36,13 @@ impl Attempt<'_> {
         record: &mut Record,
         shutdown: &mut Shutdown,
     ) -> Result<Ended, Failure> {
+        let why = match self.job.role {
+            Role::Serve { .. } => "the slot was lost",
+            Role::Rebuild { .. } => "nothing has streamed into it for a while",
+        };
         tracing::warn!(
             slot = self.job.names.slot,
-            "the slot was lost: comparing the index with the table, and mending what differs"
+            "{why}: comparing the index with the table, and mending what differs"
         );
         if !slot_made {
             let drop_slot = self.facts.slot.is_some();

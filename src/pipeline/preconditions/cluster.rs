@@ -78,7 +78,7 @@ pub(super) fn findings(cluster: &Cluster, list: &mut Vec<Finding>) {
             .wanted("no index of this name")
             .must(
                 !cluster.alias_is_index,
-                format!("DELETE /{alias}  # or choose another ELASTICSEARCH_INDEX_ALIAS"),
+                format!("ELASTICSEARCH_INDEX_ALIAS=…  # another name; or, if nobody needs that index: DELETE /{alias}"),
             ),
     );
     list.push(match &cluster.disks {

@@ -76,9 +76,9 @@ pub(super) fn findings(fit: &Fit, list: &mut Vec<Finding>) {
                 .wanted("a field for every column, of its type")
                 .must(
                     conflict.is_none(),
-                    "ELASTICSEARCH_INDEX_NAME=…  # the next generation, such as …_v2, after `sync-es drop-slot`",
+                    "sync-es rebuild  # with these settings: it fills the next generation beside this one, and moves the alias to it",
                 )
-                .or_stop(|finding| Stop::TableChanged(finding.found.clone())),
+                .or_stop(|finding| Stop::table_changed(&finding.found)),
         );
     }
     list.extend(fit.vectors.iter().map(|vectors| dimensions(fit, vectors)));
@@ -211,6 +211,22 @@ fn sample(fit: &Fit) -> Finding {
         verdict,
         format!("SELECT * FROM {table} WHERE {key}::text = '{value}';  -- correct the row, or the field's type (docs/document.md)"),
     )
+}
+
+/// A one-shot run moves the alias, and the service would go on feeding an index that nobody searches.
+pub(super) fn fed(facts: &Facts) -> Option<Finding> {
+    let fed = facts.fed.as_ref()?;
+    let found = format!(
+        "{} is on {}, which `sync-es run` keeps equal to the table (slot {})",
+        fed.alias, fed.index, fed.slot
+    );
+    let finding = see("service", found)
+        .wanted("no service that feeds another index under the alias")
+        .must(
+            false,
+            "sync-es rebuild  # fills the next index and moves the alias; or another ELASTICSEARCH_INDEX_ALIAS with another ELASTICSEARCH_INDEX_NAME, for a copy beside; or `sync-es drop-slot`, to give the service up",
+        );
+    Some(finding)
 }
 
 /// Whether the position that is stored may be gone on from, and what a run would do.

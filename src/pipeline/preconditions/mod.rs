@@ -50,6 +50,7 @@ pub(super) fn findings(survey: &Survey<'_>) -> Findings {
     }
     // The position is only worth a word where both ends could be asked.
     if let Some(facts) = survey.facts.filter(|_| survey.cluster.is_some()) {
+        list.extend(fit::fed(facts));
         list.push(fit::position(facts));
     }
     Findings(list)

@@ -185,7 +185,10 @@ fn publication_findings(facts: &Facts, publication: &Publication, list: &mut Vec
     );
     let published = publication.table.as_ref();
     let columns = published.and_then(|table| table.columns.as_ref());
-    if let Some(columns) = columns.filter(|columns| !columns.contains(&names.key)) {
+    // A key that the table does not have is another line's matter.
+    let has_key = table.columns.iter().any(|column| column.name == names.key);
+    let without_key = |columns: &&Vec<String>| has_key && !columns.contains(&names.key);
+    if let Some(columns) = columns.filter(without_key) {
         let columns = columns.iter().chain([&names.key]).map(|name| quoted(name));
         let columns: Vec<String> = columns.collect();
         list.push(
@@ -195,7 +198,7 @@ fn publication_findings(facts: &Facts, publication: &Publication, list: &mut Vec
                     false,
                     // SET TABLE would take the publication's other tables out.
                     format!(
-                        "ALTER PUBLICATION {publication_name} DROP TABLE {name}; ALTER PUBLICATION {publication_name} ADD TABLE {name} ({}){}",
+                        "BEGIN; ALTER PUBLICATION {publication_name} DROP TABLE {name}; ALTER PUBLICATION {publication_name} ADD TABLE {name} ({}){}; COMMIT",
                         columns.join(", "),
                         published
                             .and_then(|table| table.row_filter.as_ref())

@@ -245,7 +245,7 @@ fn a_publication_that_exists_must_bring_every_change_of_the_table_with_its_key()
                 });
             },
             "published key",
-            r#"ALTER PUBLICATION {PUBLICATION} DROP TABLE {TABLE}; ALTER PUBLICATION {PUBLICATION} ADD TABLE {TABLE} ("name", "hk") WHERE (name = 'x')"#,
+            r#"BEGIN; ALTER PUBLICATION {PUBLICATION} DROP TABLE {TABLE}; ALTER PUBLICATION {PUBLICATION} ADD TABLE {TABLE} ("name", "hk") WHERE (name = 'x'); COMMIT"#,
         ),
     ];
     for case in cases {
@@ -427,7 +427,7 @@ fn a_cluster_must_know_us_and_have_the_names_free() {
         "finer ones may do"
     );
     let found = of_cluster(|cluster| cluster.alias_is_index = true);
-    let mend = "DELETE /records  # or choose another ELASTICSEARCH_INDEX_ALIAS";
+    let mend = "ELASTICSEARCH_INDEX_ALIAS=…  # another name; or, if nobody needs that index: DELETE /records";
     only(&found, "alias", Verdict::Failed, mend);
     let untold = of_cluster(|cluster| cluster.disks = Err("without monitor".to_owned()));
     only(&untold, "disk", Verdict::Note, "");

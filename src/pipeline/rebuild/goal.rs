@@ -68,7 +68,7 @@ impl Estate {
         let live = |look: &Look| targets == [look.index.as_str()];
         let Some(at) = found.iter().position(live) else {
             let why = format!(
-                "alias {} points to {targets:?}, and not to one generation of {}: let `sync-es run` fill the first one",
+                "alias {} points to {targets:?}, and not to one generation of {}: `sync-es run` fills that and moves the alias to it, with SYNC_ES_LOST_SLOT=heal where its slot is lost",
                 names.alias, names.index
             );
             return Err(Stop::CannotRebuild(why).into());

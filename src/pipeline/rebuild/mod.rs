@@ -22,12 +22,13 @@ use super::{
     Failure, Shutdown,
     generation::{drop_slot_of, previous, rebuild_lock, writers_lock},
     job::{Job, Outcome, Role},
-    letters, phases,
+    leadership, letters, phases,
     plan::{LostSlot, Names},
     prepare, survey,
     verify::{Keys, Verify, compare},
 };
 use crate::{
+    change::Key,
     delivery::OnRefusal,
     elasticsearch::{Phase, Run, alias_targets},
     postgres::{self, Session, catalog, lock, pages::Range, slot},
@@ -244,12 +245,9 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
     };
     let equals = async || -> Result<bool, Failure> {
         let report = Box::pin(compare(next, &wanted)).await?;
-        let letters = letters::handle(next).await?.keys().await?;
         let differ = report.found();
-        let is_refused = |key| letters.contains_key(key);
         let kept = &report.differences;
-        let all_refused =
-            kept.len() as u64 == differ && kept.iter().all(|one| is_refused(&one.key));
+        let all_refused = kept.len() as u64 == differ && kept.iter().all(|one| one.dead_letter);
         if !all_refused {
             return Err(Stop::Differs { differ }.into());
         }
@@ -258,7 +256,11 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
                 count: differ,
                 index: prepare::dead_letters_index(&next.names),
                 key: first.key.to_string(),
-                reason: format!("`sync-es dead-letters list --elasticsearch-index-name {}` shows them all; with --accept-dead-letters the alias is moved all the same", next.names.index),
+                reason: format!(
+                    "{}. `sync-es dead-letters list --elasticsearch-index-name {}` shows them all; with --accept-dead-letters the alias is moved all the same",
+                    reason_of(next, &first.key).await?,
+                    next.names.index
+                ),
             }
             .into());
         }
@@ -278,6 +280,16 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
         Ok(true)
     };
     until(next, "comparing", equals).await
+}
+
+/// Why the document of a key was refused.
+async fn reason_of(next: &Job, key: &Key) -> Result<String, Failure> {
+    let letters = letters::handle(next).await?;
+    let found = letters::find(&letters, key).await?;
+    Ok(found.map_or_else(
+        || "its letter is gone".to_owned(),
+        |letter| format!("{}: {}", letter.kind, letter.reason),
+    ))
 }
 
 /// Waits until the run has moved the alias.
@@ -349,11 +361,12 @@ impl Lock {
     /// [`Self::take`], once no other one is at work.
     async fn wait(job: &Job) -> Result<Self, Failure> {
         let session = postgres::connect(&job.postgres).await?;
+        session.expire_when_silent().await?;
         let name = rebuild_lock(&job.names);
         let why = "another instance fills the next generation";
         tokio::select! {
             biased;
-            led = prepare::stand_by(job, &session, &name, why) => led?,
+            led = leadership::stand_by(job, &session, &name, why) => led?,
             lost = session.lost() => return Err(Failure::Heals(lost.to_string())),
         }
         Ok(Self(session))

@@ -156,10 +156,13 @@ fn a_position_that_cannot_be_gone_on_from_is_told_as_run_tells_it() {
         let checked = Checked::of(&check(world)).await;
         let run = world.sync_es(&["run"]).output().await;
         assert_eq!((checked.code, run.code), (20, Some(20)), "{}", run.log);
+        let noted = world.latest_run().await.unwrap();
+        let noted = noted["error"].as_str().unwrap();
+        assert!(noted.contains(&world.slot()), "{noted}");
         let found = checked.told("position", "failed")["found"]
             .as_str()
             .unwrap();
-        assert!(found.contains("sync-es drop-slot"), "{found}");
+        assert!(found.contains("sync-es rebuild"), "{found}");
     });
 }
 
