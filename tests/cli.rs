@@ -290,3 +290,12 @@ fn the_manual_names_the_exit_code_of_wrong_usage() {
     let words: Vec<&str> = manual.split_whitespace().collect();
     assert!(words.join(" ").contains("the exit code is 2"));
 }
+
+#[test]
+fn where_no_server_was_named_it_is_said() {
+    let nowhere = [("PGPORT", "1"), ("SYNC_ES_ADMIN_ADDR", "off")];
+    let output = sync_es(&["run"], &nowhere);
+    assert_eq!(output.status.code(), Some(10), "{output:?}");
+    let told = format!("{}{}", stdout(&output), stderr(&output));
+    assert!(told.contains("POSTGRES_URL is not set"), "{told}");
+}

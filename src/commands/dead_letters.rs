@@ -9,7 +9,7 @@ use crate::{
     change::Key,
     elasticsearch::{DeadLetter, RefusedAction},
     observe::Traces,
-    pipeline::{self, Job, Retried},
+    pipeline::{self, Job, Letters, Retried},
     settings::Settings,
     stop::Stop,
 };
@@ -81,7 +81,11 @@ async fn carry_out(job: &Job, what: &What) -> Result<(), Stop> {
 }
 
 async fn list(job: &Job, show: usize, json: bool) -> Result<(), Stop> {
-    let (mut pages, index) = pipeline::dead_letters(job).await?;
+    let Letters {
+        mut pages,
+        index,
+        of,
+    } = pipeline::dead_letters(job).await?;
     let (mut count, mut shown) = (0, String::new());
     while let Some(page) = pages.next().await.map_err(|error| unread(&error))? {
         for letter in page {
@@ -95,7 +99,9 @@ async fn list(job: &Job, show: usize, json: bool) -> Result<(), Stop> {
         }
     }
     if !json {
-        print(&format!("dead letters in {index}: {count}\n{shown}"));
+        print(&format!(
+            "dead letters of {of}, in {index}: {count}\n{shown}"
+        ));
         if count > show {
             let more = count - show;
             print(&format!(
@@ -111,16 +117,19 @@ async fn left(job: &Job, retried: &Retried) -> Result<(), Stop> {
     let Some(left) = &retried.first_left else {
         return Ok(());
     };
-    // Otherwise its row has come through the stream meanwhile.
-    match pipeline::dead_letter(job, left).await? {
-        None => Ok(()),
-        Some((letter, index)) => Err(Stop::DeadLetters {
-            count: retried.left,
-            index,
-            key: letter.key.to_string(),
-            reason: format!("{}: {}", letter.kind, letter.reason),
-        }),
-    }
+    let (letter, index) = pipeline::dead_letter(job, left).await?;
+    let reason = match letter {
+        // Its row has come through the stream meanwhile.
+        None if retried.left == 1 => return Ok(()),
+        None => "its letter is gone now, others are left".to_owned(),
+        Some(letter) => format!("{}: {}", letter.kind, letter.reason),
+    };
+    Err(Stop::DeadLetters {
+        count: retried.left,
+        index,
+        key: left.to_string(),
+        reason,
+    })
 }
 
 fn told_of(retried: &Retried) -> String {

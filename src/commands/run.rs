@@ -121,17 +121,6 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool, traces: Traces) -> R
         ..
     } = settings;
     let wrong = |error: &dyn std::fmt::Display| Stop::Settings(error.to_string());
-    let shape = Shape::for_table(
-        &postgres.table.name,
-        Some(&document.declared),
-        document.embedding_dimensions,
-    )
-    .map_err(|error| match (&error, &document.file) {
-        (ShapeError::Declaration(_), Some(file)) => {
-            Stop::Settings(format!("{}: {error}", file.display()))
-        }
-        _ => wrong(&error),
-    })?;
     let mode = if snapshot_only {
         Mode::OneShot
     } else {
@@ -147,7 +136,7 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool, traces: Traces) -> R
         names,
         postgres: postgres.connection.clone(),
         elasticsearch: client(settings)?,
-        shape,
+        shape: shape(settings)?,
         own_template: own_template(settings)?,
         shards: elasticsearch.shards,
         dimensions: document.embedding_dimensions,
@@ -183,6 +172,23 @@ pub(super) fn job(settings: &Settings, snapshot_only: bool, traces: Traces) -> R
             output: settings.output_db_backend_config(),
         },
         meter: meter(settings, snapshot_only, traces),
+    })
+}
+
+fn shape(settings: &Settings) -> Result<Shape, Stop> {
+    let Settings {
+        postgres, document, ..
+    } = settings;
+    let shape = Shape::for_table(
+        &postgres.table.name,
+        Some(&document.declared),
+        document.embedding_dimensions,
+    );
+    shape.map_err(|error| match (&error, &document.file) {
+        (ShapeError::Declaration(_), Some(file)) => {
+            Stop::Settings(format!("{}: {error}", file.display()))
+        }
+        _ => Stop::Settings(error.to_string()),
     })
 }
 

@@ -165,7 +165,7 @@ impl Client {
     /// [`Error::Unreachable`] names the node, its port and the cause; others as [`Self::request`].
     pub async fn ping(&self) -> Result<Server, Error> {
         let answer = self.request(Method::Get, "", &[], None).await;
-        answer.map_err(Error::at_first_contact)?.server()
+        answer.map_err(Error::with_hint)?.server()
     }
 
     /// Sends a bulk request to a concrete index, and judges each of its operations. `bound` is the

@@ -64,7 +64,7 @@ const HEALING_KINDS: [&str; 9] = [
 
 impl Error {
     /// With what is probably wrong with the address, where the cause does not say it.
-    pub(super) fn at_first_contact(self) -> Self {
+    pub(super) fn with_hint(self) -> Self {
         let Self::Unreachable { node, cause } = self else {
             return self;
         };

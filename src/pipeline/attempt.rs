@@ -12,7 +12,7 @@ use super::{
     generation::{self, stay},
     job::{Job, Outcome},
     leadership,
-    plan::{Facts, Mode, Plan, plan},
+    plan::{Facts, LostSlot, Mode, Plan, plan},
     prepare,
     record::Record,
     snapshot::Snapshot,
@@ -69,7 +69,9 @@ impl<'a> Attempt<'a> {
         let is_first = record.is_none();
         let latest = stored.as_ref().map(|run| run.number);
         let planned = Self::plan(job, session, stored, is_first).await;
-        if let (Err(Failure::Stop(stop)), Some(latest)) = (&planned, latest.filter(|_| is_first)) {
+        if let (Err(Failure::Stop(stop)), Some(latest)) = (&planned, latest.filter(|_| is_first))
+            && is_of_the_position(job, stop)
+        {
             // For whoever looks at the runs; the stop itself matters more.
             if let Err(error) = runs.note_stop(latest, &stop.to_string()).await {
                 tracing::debug!(%error, "noting why the run does not begin");
@@ -91,7 +93,8 @@ impl<'a> Attempt<'a> {
         // From here on things are changed.
         job.meter.phase(observe::Phase::Preparing);
         let ends = (session, server);
-        let (attempt, record) = Self::set_up(job, ends, facts, table, (runs, record)).await?;
+        let (attempt, record) =
+            Self::set_up(job, ends, (facts, plan), table, (runs, record)).await?;
         Box::pin(attempt.walk(plan, record, shutdown)).await
     }
 
@@ -111,7 +114,7 @@ impl<'a> Attempt<'a> {
     async fn set_up<'r>(
         job: &'a Job,
         (session, elasticsearch): (&'a Session, elasticsearch::Server),
-        facts: Facts,
+        (facts, plan): (Facts, Plan),
         table: CurrentTable,
         (runs, record): (Runs, &'r mut Option<Record>),
     ) -> Result<(Self, &'r mut Record), Failure> {
@@ -122,7 +125,7 @@ impl<'a> Attempt<'a> {
             tracing::info!(publication = names.publication, "created the publication");
         }
         let look = table.look().await;
-        let (index, uuid) = prepare::index(job, &facts, &look, &elasticsearch).await?;
+        let (index, uuid) = prepare::index(job, &facts, &look, &elasticsearch, plan).await?;
         let index_was_new = facts.index.is_none();
         let record = if let Some(record) = record {
             record
@@ -434,6 +437,19 @@ impl<'a> Attempt<'a> {
 
     fn endpoint(&self) -> postgres::Endpoint {
         postgres::endpoint(&self.job.postgres.replication_parts(self.session))
+    }
+}
+
+/// Whether a stop at a start is one of the run before: it cannot be gone on with. Others are of this start
+/// alone, or of an instance that has come to the wrong place.
+fn is_of_the_position(job: &Job, stop: &Stop) -> bool {
+    match stop {
+        Stop::SlotLost { .. } => job.lost_slot != LostSlot::Rebuild,
+        Stop::SlotAhead { .. }
+        | Stop::IndexReplaced { .. }
+        | Stop::TableChanged { .. }
+        | Stop::PublicationLost { .. } => true,
+        _ => false,
     }
 }
 

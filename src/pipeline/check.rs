@@ -100,6 +100,8 @@ impl Looked {
             let about = prepare::about_a_lost_slot(job).await;
             let about = self.told(End::Elasticsearch, "alias", about);
             facts.lost_slot = about.unwrap_or(facts.lost_slot);
+            let fed = prepare::fed_by_a_service(job, &session.client).await;
+            facts.fed = self.told(End::Elasticsearch, "alias", fed).flatten();
         }
         let is_replaced = facts.lost_slot == LostSlot::Rebuild
             && matches!(plan(&facts), Err(Stop::SlotLost { .. }));

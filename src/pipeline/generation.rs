@@ -120,28 +120,23 @@ pub(super) async fn previous(client: &Client, names: &Names) -> Result<Option<Na
     }))
 }
 
-/// The other index that the alias is on, if a service streams into it or can go on to.
+/// The other index that the alias is on, if it has had a slot.
 ///
 /// # Errors
-/// One of the ends cannot be asked.
-pub(super) async fn fed_by_a_service(
-    job: &Job,
-    postgres: &tokio_postgres::Client,
+/// Elasticsearch cannot be asked.
+pub(super) async fn serving_instead(
+    client: &Client,
+    names: &Names,
 ) -> Result<Option<Names>, Failure> {
-    let (client, names) = (&job.elasticsearch, &job.names);
     let targets = alias_targets(client, &names.alias).await?;
-    let other = targets.iter().find(|target| **target != names.index);
-    let Some(other) = other else {
+    let Some(index) = targets.into_iter().find(|target| *target != names.index) else {
         return Ok(None);
     };
-    let look = Index::new(client, other).look().await?;
-    let Some(slot) = look.as_ref().and_then(Look::slot) else {
-        return Ok(None);
-    };
-    let found = slot::look(postgres, slot).await?;
-    Ok(found.map(|_| Names {
-        index: other.clone(),
+    let look = Index::new(client, &index).look().await?;
+    let slot = look.as_ref().and_then(Look::slot);
+    Ok(slot.map(|slot| Names {
         slot: slot.to_owned(),
+        index,
         ..names.clone()
     }))
 }

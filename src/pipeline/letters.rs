@@ -23,14 +23,29 @@ pub struct Retried {
     pub unknown: Vec<Key>,
 }
 
-/// The letters of the job's index, page by page, and the index that they stand in.
+/// The letters of an index.
+#[derive(Debug)]
+pub struct Letters {
+    /// Page by page.
+    pub pages: LetterPages,
+    /// The index that they stand in.
+    pub index: String,
+    /// The one that their documents were meant for.
+    pub of: String,
+}
+
+/// The letters of the job's index.
 ///
 /// # Errors
 /// Elasticsearch cannot be asked, or there is no such index.
-pub async fn dead_letters(job: &Job) -> Result<(LetterPages, String), Stop> {
-    let letters = handle(job).await.map_err(Failure::into_stop)?;
-    let pages = letters.letters().await.map_err(into_stop)?;
-    Ok((pages, letters.index().to_owned()))
+pub async fn dead_letters(job: &Job) -> Result<Letters, Stop> {
+    let job = job.at_work().await.map_err(Failure::into_stop)?;
+    let letters = handle(&job).await.map_err(Failure::into_stop)?;
+    Ok(Letters {
+        pages: letters.letters().await.map_err(into_stop)?,
+        index: letters.index().to_owned(),
+        of: job.names.index,
+    })
 }
 
 /// Removes letters; all of the job's index, or those of these keys. What Elasticsearch has of their
@@ -97,31 +112,14 @@ async fn retry(job: &Job, only: Option<&[Key]>) -> Result<Retried, Failure> {
     })
 }
 
-/// The letter of a key, and the index that it stands in.
+/// The letter of a key, if it has one, and the index that it would stand in.
 ///
 /// # Errors
 /// As for [`dead_letters`].
-pub async fn dead_letter(job: &Job, key: &Key) -> Result<Option<(DeadLetter, String)>, Stop> {
+pub async fn dead_letter(job: &Job, key: &Key) -> Result<(Option<DeadLetter>, String), Stop> {
     let letters = handle(job).await.map_err(Failure::into_stop)?;
-    let found = find(&letters, key).await.map_err(into_stop)?;
-    Ok(found.map(|letter| (letter, letters.index().to_owned())))
-}
-
-/// The letter of a key.
-///
-/// # Errors
-/// The request failed.
-pub(super) async fn find(
-    letters: &DeadLetters,
-    key: &Key,
-) -> Result<Option<DeadLetter>, RecordsError> {
-    let mut pages = letters.letters().await?;
-    while let Some(page) = pages.next().await? {
-        if let Some(letter) = page.into_iter().find(|letter| letter.key == *key) {
-            return Ok(Some(letter));
-        }
-    }
-    Ok(None)
+    let found = letters.get(key).await.map_err(into_stop)?;
+    Ok((found, letters.index().to_owned()))
 }
 
 /// The letters of the index as it is now.

@@ -42,7 +42,9 @@ pub use check::check;
 pub use failure::Failure;
 pub use generation::names_at_work;
 pub use job::{Backends, Job, Outcome, Role};
-pub use letters::{Retried, dead_letter, dead_letters, purge_dead_letters, retry_dead_letters};
+pub use letters::{
+    Letters, Retried, dead_letter, dead_letters, purge_dead_letters, retry_dead_letters,
+};
 pub use overview::{Beside, Overview, RunView, SlotView};
 pub use phases::run;
 pub use plan::{Facts, LostSlot, Mode, Names, Plan, plan};

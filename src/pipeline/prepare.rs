@@ -7,10 +7,10 @@ use tokio_postgres::Client;
 
 use super::{
     Failure,
-    generation::fed_by_a_service,
+    generation::serving_instead,
     job::Job,
     mapping::additions,
-    plan::{Facts, LostSlot, Mode, Names},
+    plan::{Facts, LostSlot, Mode, Names, Plan},
     record::Record,
     table::{CurrentTable, Look},
 };
@@ -100,12 +100,23 @@ pub(super) async fn facts(
         index,
         run,
         lost_slot: job.lost_slot,
-        fed: if continuous {
-            None
-        } else {
-            fed_by_a_service(job, client).await?
-        },
+        fed: None,
     })
+}
+
+/// For a one-shot run: the other index that the alias is on, if a service streams into it, or can go on to.
+///
+/// # Errors
+/// One of the ends cannot be asked.
+pub(super) async fn fed_by_a_service(job: &Job, client: &Client) -> Result<Option<Names>, Failure> {
+    if job.mode == Mode::Continuous {
+        return Ok(None);
+    }
+    let Some(serving) = serving_instead(&job.elasticsearch, &job.names).await? else {
+        return Ok(None);
+    };
+    let slot = slot::look(client, &serving.slot).await?;
+    Ok(slot.map(|_| serving))
 }
 
 /// What is done when the slot is lost. An index that the alias is not on needs no other one beside it.
@@ -207,6 +218,7 @@ pub(super) async fn index(
     facts: &Facts,
     look: &Look,
     server: &elasticsearch::Server,
+    plan: Plan,
 ) -> Result<(Index, String), Failure> {
     let names = &job.names;
     let index = Index::new(&job.elasticsearch, &names.index);
@@ -216,7 +228,8 @@ pub(super) async fn index(
     if let Some(found) = &facts.index {
         let strict = job.own_template.is_none();
         let added = add_fields(&index, found, &look.layout, strict).await?;
-        if !added.is_empty() {
+        // Otherwise each document is about to be written.
+        if !added.is_empty() && plan == Plan::Tail {
             tracing::warn!(
                 fields = ?added,
                 index = names.index,

@@ -47,7 +47,6 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     covered(tail, look.table.oid).await?;
     let looked = async {
         tail.target.check().await?;
-        tail.writer.aside().look_again().await?;
         look_at_alias(tail, serving).await
     };
     let meter = tail.writer.meter();
@@ -58,6 +57,9 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
             other?;
             meter.index_seen(None);
         }
+    }
+    if let Err(error) = tail.writer.aside().look_again().await {
+        tracing::debug!(%error, "looking whether somebody has dealt with dead letters");
     }
     Ok(())
 }

@@ -121,10 +121,7 @@ pub fn layered(
 ) -> Result<(ArgMatches, Layers), Refusal> {
     let declarations = declarations(command);
     refuse_unknown_variables(&declarations, environment)?;
-    let mut layers = Layers {
-        ignored: slips(&declarations, environment),
-        ..Layers::default()
-    };
+    let mut layers = Layers::default();
     let mut values = BTreeMap::new();
     if let Some((path, origin)) = config_file(&declarations, flags, environment) {
         layers.read_file(&declarations, &path, origin, &mut values)?;
@@ -144,6 +141,7 @@ pub fn layered(
             layers.origins.insert(setting.key.clone(), origin);
         }
     }
+    layers.ignored = layers.slips(&declarations, environment);
     let laid = without_variables(command.clone()).mut_args(|arg| {
         match values.get(arg.get_id().as_str()) {
             Some(value) => arg.default_value(value),
@@ -215,6 +213,31 @@ impl Layers {
             }),
             Err(error) => Err(SettingsError::unreadable(there, path, error)),
         }
+    }
+
+    /// Variables without our prefix that are a letter or two away from a setting which is not given. They
+    /// may be another program's, so they are no mistake for sure.
+    fn slips(
+        &self,
+        declarations: &[Declaration],
+        environment: &Environment,
+    ) -> Vec<(String, String)> {
+        const LETTERS: usize = 2;
+        let names = || declarations.iter().map(|setting| &setting.variable);
+        let is_ours =
+            |variable: &str| variable.starts_with(PREFIX) || names().any(|name| name == variable);
+        let meant = |variable: &str| {
+            declarations
+                .iter()
+                .filter(|setting| matches!(self.origin(&setting.key), Origin::Default(_)))
+                .map(|setting| &setting.variable)
+                .find(|name| strsim::damerau_levenshtein(variable, name) <= LETTERS)
+        };
+        environment
+            .keys()
+            .filter(|variable| !is_ours(variable))
+            .filter_map(|variable| Some((variable.clone(), meant(variable)?.clone())))
+            .collect()
     }
 
     fn read_file(
@@ -366,23 +389,6 @@ fn refuse_unknown_variables(
         }),
         None => Ok(()),
     }
-}
-
-/// Variables without our prefix that are a letter or two away from a setting which is not given. They may
-/// be another program's, so they are no mistake for sure.
-fn slips(declarations: &[Declaration], environment: &Environment) -> Vec<(String, String)> {
-    const LETTERS: usize = 2;
-    let names = || declarations.iter().map(|setting| &setting.variable);
-    let meant = |variable: &String| {
-        names()
-            .filter(|name| !environment.contains_key(*name))
-            .find(|name| strsim::damerau_levenshtein(variable, name) <= LETTERS)
-    };
-    environment
-        .keys()
-        .filter(|variable| !variable.starts_with(PREFIX) && !names().any(|name| name == *variable))
-        .filter_map(|variable| Some((variable.clone(), meant(variable)?.clone())))
-        .collect()
 }
 
 fn unknown_key(key: &str, declarations: &[Declaration], path: &Path) -> SettingsError {

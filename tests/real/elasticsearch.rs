@@ -33,7 +33,12 @@ async fn a_server_says_who_it_is_and_one_that_is_not_there_is_named() {
         "{text}"
     );
     assert!(text.contains("refused"), "{text}");
+    assert!(text.contains("is Elasticsearch running there"), "{text}");
     assert!(error.heals());
+    let mut encrypted = server_url();
+    encrypted.set_scheme("https").unwrap();
+    let text = client([encrypted]).ping().await.unwrap_err().to_string();
+    assert!(text.contains("is it http://"), "{text}");
 
     let unknown = client(["http://no-such-host.invalid:9200".parse().unwrap()]);
     let text = unknown.ping().await.unwrap_err().to_string();

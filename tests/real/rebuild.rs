@@ -326,6 +326,15 @@ fn what_fits_the_lost_index_no_more_is_in_the_next_one() {
         let run = world.sync_es(&["run"]).env("SYNC_ES_LOST_SLOT", "rebuild");
         let checked = run.clone().arguments(&["check"]).output().await;
         assert_eq!(checked.code, Some(0), "{}", checked.log);
+        // Asked to end meanwhile, it does, and the next one goes on.
+        let proxy = Proxy::start(world).await;
+        proxy.refuse_bulks_after(0);
+        let mut held = run.clone().through(&proxy).start();
+        held.until_log("the next one is being filled", |log| {
+            log.contains("filling another")
+        })
+        .await;
+        held.stop().await;
         let mut service = run.start();
         moves_alias(world, &mut service, 2).await;
         serves(world, &mut service, 2).await;
@@ -420,6 +429,13 @@ fn a_one_shot_run_does_not_take_the_alias_from_a_service() {
         let refused = beside(&next, world.alias()).output().await;
         assert_eq!(refused.code, Some(12), "{}", refused.log);
         refused.failed_naming(&[&world.index(), &world.slot(), "sync-es rebuild"]);
+        let check = ["check", "--snapshot-only"];
+        let checked = beside(&next, world.alias())
+            .arguments(&check)
+            .output()
+            .await;
+        assert_eq!(checked.code, Some(12), "{}", checked.log);
+        checked.failed_naming(&["service", &world.slot()]);
         assert_eq!(world.search.count(&next).await, None);
         assert_eq!(world.search.indices(world.alias()).await, [world.index()]);
 

@@ -379,10 +379,15 @@ impl World {
         let lsn = u64::try_from(lsn).unwrap();
         program
             .until_within(deadline, "everything committed is confirmed", async || {
-                // A new slot begins above `lsn`: then the snapshot has to bring it.
+                let slot = self.latest_run().await?["slot"].clone();
+                let confirmed = self.confirmed_by(slot.as_str()?).await?;
+                if confirmed < lsn {
+                    return None;
+                }
+                // A new slot begins above `lsn`: then the snapshot has to bring it. So the phase is
+                // asked for after the slot, or it could be the one of a run before.
                 let run = self.latest_run().await?;
-                let confirmed = self.confirmed_by(run["slot"].as_str()?).await?;
-                (confirmed >= lsn && run["phase"] == "stream").then_some(())
+                (run["slot"] == slot && run["phase"] == "stream").then_some(())
             })
             .await;
     }

@@ -17,9 +17,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     super::{
-        Bulk, Client, Distribution, Error, Verdict,
+        Bulk, Client, Distribution, Error, Method, Verdict,
         index::count,
         pages::{Pages, Scan, refresh},
+        segment,
     },
     RecordsError, prepare,
 };
@@ -171,6 +172,24 @@ impl DeadLetters {
         Ok(LetterPages { pages })
     }
 
+    /// The letter of a key, if it has one.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn get(&self, key: &Key) -> Result<Option<DeadLetter>, RecordsError> {
+        let id = self.id(key);
+        let path = format!("{}/_doc/{}", segment(&self.index), segment(id.as_str()));
+        let answer = match self.client.request(Method::Get, &path, &[], None).await {
+            Err(error) if error.is("index_not_found_exception") => return Ok(None),
+            answer => answer?,
+        };
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let hit: Got = answer.json()?;
+        Ok(Some(hit.letter))
+    }
+
     /// Number of letters; 0 also without an index.
     ///
     /// # Errors
@@ -294,6 +313,12 @@ impl<'a> Stored<'a> {
         }
         Self { generation, letter }
     }
+}
+
+#[derive(Deserialize)]
+struct Got {
+    #[serde(rename = "_source")]
+    letter: DeadLetter,
 }
 
 #[derive(Deserialize)]

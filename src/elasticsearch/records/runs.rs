@@ -112,6 +112,7 @@ impl Runs {
         let Found { place, mut saved } = self.get(number).await?;
         saved.run.error = Some(stop.to_owned());
         saved.run.finished_at = Some(Timestamp::now());
+        saved.run.updated_at = Timestamp::now();
         self.put(&saved, Some(place)).await?;
         Ok(())
     }

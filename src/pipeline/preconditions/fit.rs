@@ -224,7 +224,7 @@ pub(super) fn fed(facts: &Facts) -> Option<Finding> {
         .wanted("no service that feeds another index under the alias")
         .must(
             false,
-            "sync-es rebuild  # fills the next index and moves the alias; or another ELASTICSEARCH_INDEX_ALIAS with another ELASTICSEARCH_INDEX_NAME, for a copy beside; or `sync-es drop-slot`, to give the service up",
+            "sync-es rebuild  # fills the next index and moves the alias; or another ELASTICSEARCH_INDEX_ALIAS with another ELASTICSEARCH_INDEX_NAME, for a copy beside; or `sync-es drop-slot` with the settings of the service, to give that up",
         );
     Some(finding)
 }

@@ -68,17 +68,20 @@ impl Estate {
         let live = |look: &Look| targets == [look.index.as_str()];
         let Some(at) = found.iter().position(live) else {
             let why = format!(
-                "alias {} points to {targets:?}, and not to one generation of {}: `sync-es run` fills that and moves the alias to it, with SYNC_ES_LOST_SLOT=heal where its slot is lost",
+                "alias {} points to {targets:?}, and not to one generation of {}: `sync-es run` fills that and moves the alias to it; where that stops, `sync-es drop-slot`, then start with the next ELASTICSEARCH_INDEX_NAME",
                 names.alias, names.index
             );
             return Err(Stop::CannotRebuild(why).into());
         };
         let live = found.remove(at);
-        found.retain(|look| has_the_source_of(look, &live));
         let previous = alias_targets(client, &previous_alias(&names.alias)).await?;
+        let previous = previous.into_iter().next();
+        // The one before can be of another table or cluster: that may be why there is another.
+        let is_previous = |look: &Look| previous.as_ref() == Some(&look.index);
+        found.retain(|look| has_the_source_of(look, &live) || is_previous(look));
         Ok(Self {
             live,
-            previous: previous.into_iter().next(),
+            previous,
             others: found,
             taken: taken.unwrap_or_default(),
         })
@@ -120,10 +123,11 @@ impl Estate {
 
     fn before(&self, settings: &Names) -> Result<Names, Stop> {
         let previous = self.previous.as_ref();
-        let is_previous = |look: &&Look| Some(&look.index) == previous;
+        let is_previous =
+            |look: &&Look| Some(&look.index) == previous && has_the_source_of(look, &self.live);
         let Some(look) = self.others.iter().find(is_previous) else {
             let why = format!(
-                "no generation that served before {} is there",
+                "no generation of the same table that served before {} is there",
                 self.live.index
             );
             return Err(Stop::CannotRebuild(why));

@@ -178,7 +178,15 @@ async fn fill(
         biased;
         () = shutdown.requested() => Ok(Outcome::Interrupted),
         // By itself it ends with a stop alone.
-        stopped = &mut run => return Ok(stopped?),
+        stopped = &mut run => {
+            if stopped.is_err() {
+                tracing::warn!(
+                    index = swap.to.index,
+                    "it stays as it is: `sync-es rebuild` goes on with it, and `sync-es rebuild --drop` gives it up, so that the next one is made anew"
+                );
+            }
+            return Ok(stopped?);
+        }
         ended = Box::pin(steps) => ended,
         taken = lock.hold(job) => Err(taken),
     };
@@ -245,6 +253,14 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
     };
     let equals = async || -> Result<bool, Failure> {
         let report = Box::pin(compare(next, &wanted)).await?;
+        if let Some((key, stored)) = report.first_foreign {
+            return Err(Stop::ForeignVersion {
+                key: key.to_string(),
+                index: report.index,
+                stored,
+            }
+            .into());
+        }
         let differ = report.found();
         let kept = &report.differences;
         let all_refused = kept.len() as u64 == differ && kept.iter().all(|one| one.dead_letter);
@@ -285,7 +301,7 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
 /// Why the document of a key was refused.
 async fn reason_of(next: &Job, key: &Key) -> Result<String, Failure> {
     let letters = letters::handle(next).await?;
-    let found = letters::find(&letters, key).await?;
+    let found = letters.get(key).await?;
     Ok(found.map_or_else(
         || "its letter is gone".to_owned(),
         |letter| format!("{}: {}", letter.kind, letter.reason),

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Difference, Verification};
+use super::{Difference, Keys, Verification};
 use crate::{
     change::{Key, Lsn},
     pipeline::{
@@ -50,6 +50,14 @@ impl Verification<'_> {
         decided
             .differ
             .sort_unstable_by(|one, other| one.0.key.cmp(&other.0.key));
+        if let Keys::AtRandom(_) = self.wanted.what {
+            let bound = self.subject.bound().await?;
+            let versions = decided.differ.iter().filter_map(|(seen, difference)| {
+                let above = difference.version.filter(|version| *version > bound)?;
+                Some((seen.key.clone(), above))
+            });
+            self.report.add_foreign(versions.collect());
+        }
         for (_, difference) in decided.differ {
             self.report.add(difference, self.wanted.kept);
         }
