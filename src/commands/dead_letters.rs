@@ -122,7 +122,7 @@ async fn left(job: &Job, retried: &Retried) -> Result<(), Stop> {
         // Its row has come through the stream meanwhile.
         None if retried.left == 1 => return Ok(()),
         None => "its letter is gone now, others are left".to_owned(),
-        Some(letter) => format!("{}: {}", letter.kind, letter.reason),
+        Some(letter) => letter.why(),
     };
     Err(Stop::DeadLetters {
         count: retried.left,

@@ -74,12 +74,8 @@ pub(super) async fn verify(settings: &Settings, arguments: &Arguments) -> ExitCo
 }
 
 fn outcome(report: &Report) -> Result<(), Stop> {
-    if let Some((key, stored)) = &report.first_foreign {
-        return Err(Stop::ForeignVersion {
-            key: key.to_string(),
-            index: report.index.clone(),
-            stored: *stored,
-        });
+    if let Some(foreign) = report.foreign_version() {
+        return Err(foreign);
     }
     let differ = report.found() - report.repaired;
     match (differ, report.undecided) {

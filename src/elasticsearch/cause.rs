@@ -4,19 +4,19 @@ use std::{error::Error, io};
 
 type Any = dyn Error + 'static;
 
-use rustls::CertificateError;
+use rustls::{CertificateError, InvalidMessage};
 
 /// Why a request found no answer, and what mends it where a setting of ours can.
 pub(super) fn cause(error: &Any) -> String {
     let told = deepest_cause(error);
-    match certificate_remedy(error) {
+    match tls_remedy(error) {
         Some(remedy) => format!("{told}; {remedy}"),
         None => told,
     }
 }
 
-/// What to do about a certificate that rustls did not accept.
-fn certificate_remedy(error: &Any) -> Option<&'static str> {
+/// What to do about a handshake that rustls did not accept.
+fn tls_remedy(error: &Any) -> Option<&'static str> {
     // An I/O error's source is that of the error in it, which would be passed over.
     fn inner<'a>(error: &&'a (dyn Error + 'static)) -> Option<&'a Any> {
         match error.downcast_ref::<io::Error>() {
@@ -25,10 +25,14 @@ fn certificate_remedy(error: &Any) -> Option<&'static str> {
         }
     }
     let mut chain = std::iter::successors(Some(error), inner);
-    let problem = chain.find_map(|error| match error.downcast_ref()? {
-        rustls::Error::InvalidCertificate(problem) => Some(problem),
-        _ => None,
-    })?;
+    let problem = chain.find_map(|error| error.downcast_ref())?;
+    let problem = match problem {
+        rustls::Error::InvalidCertificate(problem) => problem,
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            return Some("it does not speak TLS: is it http:// in ELASTICSEARCH_URLS?");
+        }
+        _ => return None,
+    };
     Some(match problem {
         CertificateError::UnknownIssuer => {
             "name the authority that signed it, a PEM file, in ELASTICSEARCH_CA_CERT"

@@ -68,9 +68,7 @@ impl Error {
         let Self::Unreachable { node, cause } = self else {
             return self;
         };
-        let hint = if cause.contains("InvalidContentType") {
-            "; it does not speak TLS: is it http:// in ELASTICSEARCH_URLS?"
-        } else if cause.contains("connection closed before message completed") {
+        let hint = if cause.contains("connection closed before message completed") {
             "; is this the HTTP port of Elasticsearch, and does it want https:// in ELASTICSEARCH_URLS?"
         } else if cause.contains("Connection refused") {
             "; is Elasticsearch running there, and is that what ELASTICSEARCH_URLS names?"

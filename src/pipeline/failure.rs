@@ -3,6 +3,7 @@
 
 use crate::{
     delivery::{LaneEnded, Retry},
+    document::TemplateError,
     elasticsearch,
     postgres::{self, ReplicationError, TransactionError},
     stop::Stop,
@@ -111,6 +112,12 @@ impl From<elasticsearch::Error> for Failure {
         } else {
             Self::Stop(Stop::Elasticsearch(error.to_string()))
         }
+    }
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        Self::Stop(Stop::Settings(error.to_string()))
     }
 }
 

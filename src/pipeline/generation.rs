@@ -110,14 +110,8 @@ pub(super) async fn previous(client: &Client, names: &Names) -> Result<Option<Na
     let [index] = targets.as_slice() else {
         return Ok(None);
     };
-    let look = Index::new(client, index).look().await?;
-    let slot = look.as_ref().and_then(Look::slot);
-    let own = slot.filter(|&slot| slot != names.slot);
-    Ok(own.map(|slot| Names {
-        index: index.clone(),
-        slot: slot.to_owned(),
-        ..names.clone()
-    }))
+    let previous = with_its_slot(client, names, index).await?;
+    Ok(previous.filter(|previous| previous.slot != names.slot))
 }
 
 /// The other index that the alias is on, if it has had a slot.
@@ -129,14 +123,23 @@ pub(super) async fn serving_instead(
     names: &Names,
 ) -> Result<Option<Names>, Failure> {
     let targets = alias_targets(client, &names.alias).await?;
-    let Some(index) = targets.into_iter().find(|target| *target != names.index) else {
-        return Ok(None);
-    };
-    let look = Index::new(client, &index).look().await?;
+    match targets.iter().find(|target| **target != names.index) {
+        Some(index) => with_its_slot(client, names, index).await,
+        None => Ok(None),
+    }
+}
+
+/// The names with this index and the slot that it says it has, if it says so.
+async fn with_its_slot(
+    client: &Client,
+    names: &Names,
+    index: &str,
+) -> Result<Option<Names>, Failure> {
+    let look = Index::new(client, index).look().await?;
     let slot = look.as_ref().and_then(Look::slot);
     Ok(slot.map(|slot| Names {
+        index: index.to_owned(),
         slot: slot.to_owned(),
-        index,
         ..names.clone()
     }))
 }

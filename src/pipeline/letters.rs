@@ -40,7 +40,7 @@ pub struct Letters {
 /// Elasticsearch cannot be asked, or there is no such index.
 pub async fn dead_letters(job: &Job) -> Result<Letters, Stop> {
     let job = job.at_work().await.map_err(Failure::into_stop)?;
-    let letters = handle(&job).await.map_err(Failure::into_stop)?;
+    let letters = of_index(&job).await.map_err(Failure::into_stop)?;
     Ok(Letters {
         pages: letters.letters().await.map_err(into_stop)?,
         index: letters.index().to_owned(),
@@ -124,7 +124,11 @@ pub async fn dead_letter(job: &Job, key: &Key) -> Result<(Option<DeadLetter>, St
 
 /// The letters of the index as it is now.
 pub(super) async fn handle(job: &Job) -> Result<DeadLetters, Failure> {
-    let job = &job.at_work().await?;
+    of_index(&job.at_work().await?).await
+}
+
+/// Those of the index that the job names.
+async fn of_index(job: &Job) -> Result<DeadLetters, Failure> {
     let server = job.elasticsearch.ping().await?;
     let name = &job.names.index;
     let index = Index::new(&job.elasticsearch, name);

@@ -222,8 +222,7 @@ pub(super) async fn index(
 ) -> Result<(Index, String), Failure> {
     let names = &job.names;
     let index = Index::new(&job.elasticsearch, &names.index);
-    let body =
-        index_template(job, look, server).map_err(|error| Stop::Settings(error.to_string()))?;
+    let body = index_template(job, look, server)?;
     put_template(&job.elasticsearch, &names.alias, &body).await?;
     if let Some(found) = &facts.index {
         let strict = job.own_template.is_none();

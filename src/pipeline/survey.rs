@@ -122,8 +122,7 @@ pub(super) async fn before_standing_by(job: &Job, session: &Session) -> Result<(
         let index = index(job).await?;
         let facts = prepare::facts(job, &session.client, None, index).await?;
         let table = prepare::table(job, &facts, &server).await?;
-        let template = prepare::index_template(job, &*table.look().await, &server);
-        template.map_err(|error| Stop::Settings(error.to_string()))?;
+        prepare::index_template(job, &*table.look().await, &server)?;
         Ok(())
     };
     match looked.await {

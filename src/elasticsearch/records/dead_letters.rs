@@ -61,6 +61,14 @@ pub struct DeadLetter {
     pub at: Timestamp,
 }
 
+impl DeadLetter {
+    /// Why it was refused, in one line.
+    #[must_use]
+    pub fn why(&self) -> String {
+        format!("{}: {}", self.kind, self.reason)
+    }
+}
+
 /// What was to be done with the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -61,7 +61,7 @@ impl Attempt<'_> {
                 count,
                 index: prepare::dead_letters_index(names),
                 key: first.key.to_string(),
-                reason: format!("{}: {}", first.kind, first.reason),
+                reason: first.why(),
             }
             .into()),
             None => Ok(Outcome::Complete),

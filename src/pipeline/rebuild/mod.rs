@@ -253,13 +253,8 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
     };
     let equals = async || -> Result<bool, Failure> {
         let report = Box::pin(compare(next, &wanted)).await?;
-        if let Some((key, stored)) = report.first_foreign {
-            return Err(Stop::ForeignVersion {
-                key: key.to_string(),
-                index: report.index,
-                stored,
-            }
-            .into());
+        if let Some(foreign) = report.foreign_version() {
+            return Err(foreign.into());
         }
         let differ = report.found();
         let kept = &report.differences;
@@ -302,10 +297,7 @@ async fn compared(next: &Job, accepts_dead_letters: bool) -> Result<(), Failure>
 async fn reason_of(next: &Job, key: &Key) -> Result<String, Failure> {
     let letters = letters::handle(next).await?;
     let found = letters.get(key).await?;
-    Ok(found.map_or_else(
-        || "its letter is gone".to_owned(),
-        |letter| format!("{}: {}", letter.kind, letter.reason),
-    ))
+    Ok(found.map_or_else(|| "its letter is gone".to_owned(), |letter| letter.why()))
 }
 
 /// Waits until the run has moved the alias.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::change::{Key, Version};
+use crate::{
+    change::{Key, Version},
+    stop::Stop,
+};
 
 /// How a document and its row are not the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +96,17 @@ impl Report {
         if self.first_foreign.is_none() {
             self.first_foreign = found.into_iter().next();
         }
+    }
+
+    /// The stop that a document with a version above every commit's is.
+    #[must_use]
+    pub fn foreign_version(&self) -> Option<Stop> {
+        let (key, stored) = self.first_foreign.as_ref()?;
+        Some(Stop::ForeignVersion {
+            key: key.to_string(),
+            index: self.index.clone(),
+            stored: *stored,
+        })
     }
 
     /// All that was not the same when it was found, mended or not.
