@@ -142,13 +142,15 @@ pub enum Stop {
     },
     /// The database is not the one that the index was made from.
     #[error(
-        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
+        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. If that is the server that is meant, `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
     )]
     OtherDatabase {
         /// System identifier and timeline in our records.
         expected: String,
         /// Those of the server.
         found: String,
+        /// It is the same cluster on a later timeline: a standby was promoted, or a backup restored.
+        promoted: bool,
     },
     /// The stream would leave changes out, without saying so.
     #[error(
@@ -207,6 +209,15 @@ impl Stop {
             why: why.into(),
             mend: "`sync-es rebuild`, with the settings that are meant, fills a new index and moves the alias to it; then start again with the same settings",
         }
+    }
+
+    /// Whether changes that the index has not had may be in no log any more, and nothing else is wrong.
+    #[must_use]
+    pub fn loses_changes(&self) -> bool {
+        matches!(
+            self,
+            Self::SlotLost { .. } | Self::OtherDatabase { promoted: true, .. }
+        )
     }
 
     /// The process's exit code: one a kind of stop, the same in every version.

@@ -104,7 +104,7 @@ impl Looked {
             facts.fed = self.told(End::Elasticsearch, "alias", fed).flatten();
         }
         let is_replaced = facts.lost_slot == LostSlot::Rebuild
-            && matches!(plan(&facts), Err(Stop::SlotLost { .. }));
+            && plan(&facts).is_err_and(|stop| stop.loses_changes());
         if let Some(server) = server.filter(|_| is_readable(&facts) && !is_replaced) {
             let table = prepare::table(job, &facts, &server).await;
             if let Some(table) = self.told(End::Both, "document", table) {

@@ -12,8 +12,8 @@ use super::{
     Failure, Shutdown,
     attempt::Attempt,
     job::{Job, Outcome},
-    plan::{LostSlot, Mode},
-    probe,
+    plan::{LostSlot, Mode, Names},
+    prepare, probe,
     rebuild::replace,
     record::Record,
 };
@@ -146,13 +146,15 @@ async fn attempt(
     record: &mut Option<Record>,
     shutdown: &mut Shutdown,
 ) -> Result<Outcome, Failure> {
-    match Box::pin(in_session(job, session, record, shutdown)).await {
+    let ended = Box::pin(in_session(job, session, record, shutdown)).await;
+    if let Err(Failure::Stop(stop)) = &ended
+        && stop.loses_changes()
+        && let Some(lost) = to_be_replaced(job).await?
+    {
         // The session is gone, and with it the lock of whoever writes into the index.
-        Err(Failure::Stop(Stop::SlotLost { slot, .. })) if job.lost_slot == LostSlot::Rebuild => {
-            Box::pin(replace(job, &slot, shutdown)).await
-        }
-        ended => ended,
+        return Box::pin(replace(job, &lost, stop, shutdown)).await;
     }
+    ended
 }
 
 async fn in_session(
@@ -174,6 +176,16 @@ async fn in_session(
         // The session holds the lock that says that this instance is the one that writes.
         ended = session.lost() => Err(Failure::Heals(ended.to_string())),
     }
+}
+
+/// The generation at work, if it is left as it is and the next one filled, once changes are lost to it.
+async fn to_be_replaced(job: &Job) -> Result<Option<Names>, Failure> {
+    if job.lost_slot != LostSlot::Rebuild {
+        return Ok(None);
+    }
+    let at_work = job.at_work().await?;
+    let about = prepare::about_a_lost_slot(&at_work).await?;
+    Ok((about == LostSlot::Rebuild).then_some(at_work.names))
 }
 
 /// Whether a version that this attempt could not know is one that the database has given since: then

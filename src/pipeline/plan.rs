@@ -23,12 +23,13 @@ pub enum Mode {
     OneShot,
 }
 
-/// What is done when the changes that the slot would have streamed are gone.
+/// What is done when the changes that the slot would have streamed are gone, or may be behind a failover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostSlot {
     /// A stop: a person is asked.
     Stop,
-    /// Table and index are compared, what differs is mended, and a new slot gone on with.
+    /// Table and index are compared, what differs is mended, and a new slot gone on with. Behind a
+    /// failover a stop: versions of two timelines do not compare.
     Heal,
     /// A stop for the run into this index; the next generation is filled, and gone on with.
     Rebuild,
@@ -295,6 +296,7 @@ fn same_cluster(facts: &Facts, system_identifier: &str, timeline: u32) -> Result
     Err(Stop::OtherDatabase {
         expected: told(system_identifier, timeline),
         found: told(&server.system_identifier, server.timeline),
+        promoted: server.system_identifier == system_identifier && server.timeline > timeline,
     })
 }
 
@@ -307,6 +309,7 @@ fn same_history(facts: &Facts, acknowledged: Lsn) -> Result<(), Stop> {
     Err(Stop::OtherDatabase {
         expected: format!("a cluster that has sent its WAL up to {acknowledged}"),
         found: format!("set back to {end}, by a restored backup or a lost disk"),
+        promoted: false,
     })
 }
 

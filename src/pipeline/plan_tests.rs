@@ -129,6 +129,7 @@ fn a_server_whose_wal_ends_before_what_it_has_sent_was_set_back() {
         slot_of(&mut facts).confirmed_flush = Some(CONSISTENT_POINT);
         let stop = stopped(&facts);
         assert!(matches!(stop, Stop::OtherDatabase { .. }), "{stop}");
+        assert!(!stop.loses_changes(), "{stop}");
         facts.server.wal_flush = ACKNOWLEDGED;
         plan(&facts).unwrap();
     }
@@ -284,11 +285,17 @@ fn an_index_of_somebody_else_or_of_something_else_is_never_written() {
 
 #[test]
 fn positions_of_another_cluster_or_timeline_say_nothing() {
-    let changes: [fn(&mut Server); 2] = [
-        |server| "42".clone_into(&mut server.system_identifier),
-        |server| server.timeline += 1,
+    type Change = fn(&mut Server);
+    // Each with whether a standby was promoted.
+    let changes: [(bool, Change); 3] = [
+        (false, |server| {
+            "42".clone_into(&mut server.system_identifier);
+            server.timeline += 1;
+        }),
+        (false, |server| server.timeline -= 1),
+        (true, |server| server.timeline += 1),
     ];
-    for change in changes {
+    for (promoted, change) in changes {
         for base in [
             || at(Phase::Stream),
             || at(Phase::Snapshot),
@@ -298,6 +305,7 @@ fn positions_of_another_cluster_or_timeline_say_nothing() {
             change(&mut facts.server);
             let stop = stopped(&facts);
             assert!(matches!(stop, Stop::OtherDatabase { .. }), "{stop}");
+            assert_eq!(stop.loses_changes(), promoted, "{stop}");
         }
     }
 }
@@ -309,7 +317,7 @@ fn the_run_is_compared_with_the_cluster_even_when_the_index_is_gone() {
     facts.server.timeline = 2;
     assert_eq!(
         stopped(&facts).to_string(),
-        "the index was made from cluster 7301 on timeline 1, but PostgreSQL is cluster 7301 on timeline 2: LSNs of one say nothing of the other. `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
+        "the index was made from cluster 7301 on timeline 1, but PostgreSQL is cluster 7301 on timeline 2: LSNs of one say nothing of the other. If that is the server that is meant, `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
     );
 }
 

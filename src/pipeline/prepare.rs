@@ -119,11 +119,15 @@ pub(super) async fn fed_by_a_service(job: &Job, client: &Client) -> Result<Optio
     Ok(slot.map(|_| serving))
 }
 
-/// What is done when the slot is lost. An index that the alias is not on needs no other one beside it.
+/// What is done when the slot is lost. An index that the alias is not on needs no other one beside it, and
+/// a one-shot run has no slot.
 ///
 /// # Errors
 /// Elasticsearch cannot be asked.
 pub(super) async fn about_a_lost_slot(job: &Job) -> Result<LostSlot, Failure> {
+    if job.mode == Mode::OneShot {
+        return Ok(LostSlot::Stop);
+    }
     if job.lost_slot == LostSlot::Rebuild {
         let targets = alias_targets(&job.elasticsearch, &job.names.alias).await?;
         if targets != [job.names.index.as_str()] {

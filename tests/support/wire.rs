@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpSocket, TcpStream,
+        TcpListener, TcpSocket, TcpStream, lookup_host,
         tcp::{ReadHalf, WriteHalf},
     },
     sync::{mpsc, watch},
@@ -68,6 +68,8 @@ pub(crate) struct Wire {
 
 /// What the tasks of a wire share.
 struct Line {
+    /// Where new connections go.
+    server: Mutex<SocketAddr>,
     /// What new connections get.
     mode: watch::Sender<WireMode>,
     /// What each open connection has.
@@ -90,19 +92,21 @@ impl Wire {
     /// A wire to the server of `target`; the jitter follows from the seed.
     async fn start(target: Url, seed: u64) -> Self {
         let host = target.host_str().unwrap();
-        let server = format!("{host}:{}", target.port_or_known_default().unwrap());
+        let port = target.port_or_known_default().unwrap();
+        let server = lookup_host((host, port)).await.unwrap().next().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut url = target;
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(listener.local_addr().unwrap().port()))
             .unwrap();
         let line = Arc::new(Line {
+            server: Mutex::new(server),
             mode: watch::channel(WireMode::Pass).0,
             open: Mutex::default(),
             accepted: AtomicUsize::new(0),
             seed,
         });
-        let task = tokio::spawn(accept(listener, server, Arc::clone(&line)));
+        let task = tokio::spawn(accept(listener, Arc::clone(&line)));
         Self { url, line, task }
     }
 
@@ -122,6 +126,11 @@ impl Wire {
         for connection in self.line.open().iter() {
             connection.send_replace(mode);
         }
+    }
+
+    /// New connections go to another port of the same host, as an address does that follows a failover.
+    pub(crate) fn move_to(&self, port: u16) {
+        self.line.server.lock().unwrap().set_port(port);
     }
 
     /// How many connections have been made through it so far.
@@ -192,7 +201,7 @@ impl Line {
 }
 
 /// Takes connections until the wire is dropped, and its connections with it.
-async fn accept(first: TcpListener, server: String, line: Arc<Line>) {
+async fn accept(first: TcpListener, line: Arc<Line>) {
     let address = first.local_addr().unwrap();
     let mut listener = Some(first);
     let mut connections = JoinSet::new();
@@ -219,7 +228,8 @@ async fn accept(first: TcpListener, server: String, line: Arc<Line>) {
                 senders.retain(|connection| connection.receiver_count() > 0);
                 let (sender, mode) = watch::channel(*line.mode.borrow());
                 senders.push(sender);
-                connections.spawn(carry(client, server.clone(), mode, line.seed ^ number));
+                let server = *line.server.lock().unwrap();
+                connections.spawn(carry(client, server, mode, line.seed ^ number));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -262,7 +272,12 @@ async fn until(
 }
 
 /// One connection, until both sides have ended it, or it is reset.
-async fn carry(mut client: TcpStream, server: String, mode: watch::Receiver<WireMode>, seed: u64) {
+async fn carry(
+    mut client: TcpStream,
+    server: SocketAddr,
+    mode: watch::Receiver<WireMode>,
+    seed: u64,
+) {
     let mut breaking = mode.clone();
     let broken = until(&mut breaking, WireMode::breaks);
     let carried = async {

@@ -237,6 +237,10 @@ pub(super) fn position(facts: &Facts) -> Finding {
             let found = "the slot was lost: run fills the next generation of the index, and goes on with that";
             return see("position", found.to_owned());
         }
+        Err(stop) if stop.loses_changes() && facts.lost_slot == LostSlot::Rebuild => {
+            let found = "a standby was promoted: run fills the next generation of the index, and goes on with that";
+            return see("position", found.to_owned());
+        }
         Err(stop) => return Finding::stopped(End::Both, "position", stop),
     };
     let found = match (plan, &facts.run) {

@@ -28,7 +28,7 @@ async fn carry_out(job: &Job) -> Result<Vec<String>, Failure> {
 }
 
 async fn drop_all(job: &Job, session: &Session) -> Result<Vec<String>, Failure> {
-    let estate = Estate::look(job).await?;
+    let estate = Estate::look(job, session).await?;
     let serving = estate.live.slot();
     let mut dropped = Vec::new();
     for look in &estate.others {

@@ -8,6 +8,7 @@ use crate::{
         job::Job,
         plan::Names,
     },
+    postgres::{Session, catalog},
     stop::Stop,
 };
 
@@ -40,6 +41,17 @@ pub(super) struct Estate {
     pub(super) others: Vec<Look>,
     /// The highest number of any index that is named so, also of somebody else's.
     taken: u64,
+    /// What a generation would be made from now; none without the table.
+    now: Option<Source>,
+}
+
+/// What a generation was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source {
+    system_identifier: String,
+    table: u32,
+    key: String,
+    timeline: u32,
 }
 
 impl Goal {
@@ -47,18 +59,18 @@ impl Goal {
     ///
     /// # Errors
     /// It cannot be, or one of the ends cannot be asked.
-    pub(super) async fn swap(self, job: &Job) -> Result<Swap, Failure> {
-        let estate = Estate::look(job).await?;
+    pub(super) async fn swap(self, job: &Job, session: &Session) -> Result<Swap, Failure> {
+        let estate = Estate::look(job, session).await?;
         Ok(estate.swap(self, &job.names)?)
     }
 }
 
 impl Estate {
-    /// Asks Elasticsearch.
+    /// Asks both ends.
     ///
     /// # Errors
-    /// It cannot be asked, or no generation of ours serves.
-    pub(super) async fn look(job: &Job) -> Result<Self, Failure> {
+    /// One of them cannot be asked, or no generation of ours serves.
+    pub(super) async fn look(job: &Job, session: &Session) -> Result<Self, Failure> {
         let (client, names) = (&job.elasticsearch, &job.names);
         let targets = alias_targets(client, &names.alias).await?;
         let mut found = indices(client, &pattern(names)).await?;
@@ -77,13 +89,19 @@ impl Estate {
         let previous = alias_targets(client, &previous_alias(&names.alias)).await?;
         let previous = previous.into_iter().next();
         // The one before can be of another table or cluster: that may be why there is another.
+        let now = Source::now(job, session).await?;
+        let known: Vec<Source> = [source(&live), now.clone()].into_iter().flatten().collect();
+        let is_of_the_table = |look: &Look| {
+            source(look).is_some_and(|of_it| known.iter().any(|one| one.is_of_the_table_of(&of_it)))
+        };
         let is_previous = |look: &Look| previous.as_ref() == Some(&look.index);
-        found.retain(|look| has_the_source_of(look, &live) || is_previous(look));
+        found.retain(|look| is_of_the_table(look) || is_previous(look));
         Ok(Self {
             live,
             previous,
             others: found,
             taken: taken.unwrap_or_default(),
+            now,
         })
     }
 
@@ -107,14 +125,15 @@ impl Estate {
         Ok(Swap { from, to })
     }
 
-    /// Whatever has a higher number than those that have served was not completed.
+    /// Whatever has a higher number than those that have served was not completed; it is gone on with if it
+    /// is of the table as it is now.
     fn next(&self, settings: &Names) -> Names {
         let previous = self.previous.as_deref().map_or(0, number);
         let served = number(&self.live.index).max(previous);
         let unfinished = self
             .others
             .iter()
-            .filter(|look| number(&look.index) > served);
+            .filter(|look| number(&look.index) > served && source(look) == self.now);
         match unfinished.max_by_key(|look| number(&look.index)) {
             Some(look) => named(look, settings),
             None => numbered(settings, self.taken.max(served) + 1),
@@ -123,8 +142,7 @@ impl Estate {
 
     fn before(&self, settings: &Names) -> Result<Names, Stop> {
         let previous = self.previous.as_ref();
-        let is_previous =
-            |look: &&Look| Some(&look.index) == previous && has_the_source_of(look, &self.live);
+        let is_previous = |look: &&Look| Some(&look.index) == previous && source(look) == self.now;
         let Some(look) = self.others.iter().find(is_previous) else {
             let why = format!(
                 "no generation of the same table that served before {} is there",
@@ -153,14 +171,35 @@ fn named(look: &Look, settings: &Names) -> Names {
     names
 }
 
-/// Whether it was made from the same table with the same key.
-fn has_the_source_of(look: &Look, other: &Look) -> bool {
-    let source = |look: &Look| {
-        let meta = look.meta.as_ref()?;
-        let (system, table) = (meta.system_identifier.clone(), meta.relation.oid);
-        Some((system, table, meta.key_column.clone()))
-    };
-    source(look) == source(other)
+impl Source {
+    async fn now(job: &Job, session: &Session) -> Result<Option<Self>, Failure> {
+        let (schema, name) = &job.table;
+        let table = catalog::table(&session.client, schema, name).await?;
+        let server = catalog::server(&session.client).await?;
+        Ok(table.map(|table| Self {
+            system_identifier: server.system_identifier,
+            table: table.oid,
+            key: job.names.key.clone(),
+            timeline: server.timeline,
+        }))
+    }
+
+    /// Whether both are of the same table with the same key, on whatever timeline.
+    fn is_of_the_table_of(&self, other: &Self) -> bool {
+        let same_table =
+            self.system_identifier == other.system_identifier && self.table == other.table;
+        same_table && self.key == other.key
+    }
+}
+
+fn source(look: &Look) -> Option<Source> {
+    let meta = look.meta.as_ref()?;
+    Some(Source {
+        system_identifier: meta.system_identifier.clone(),
+        table: meta.relation.oid,
+        key: meta.key_column.clone(),
+        timeline: meta.timeline,
+    })
 }
 
 #[cfg(test)]
@@ -188,6 +227,7 @@ mod tests {
             previous: previous.map(str::to_owned),
             others: others.iter().map(|name| look(name)).collect(),
             taken: others.iter().map(|name| number(name)).max().unwrap_or(0),
+            now: source(&look(live)),
         }
     }
 
@@ -252,13 +292,29 @@ mod tests {
     #[test]
     fn another_tables_index_of_a_like_name_is_no_generation() {
         let (one, mut other) = (look("records_v1"), look("records_v2"));
-        assert!(is_of(&other, &settings()) && has_the_source_of(&other, &one));
+        let of_one = source(&one).unwrap();
+        assert!(is_of(&other, &settings()) && source(&other).unwrap().is_of_the_table_of(&of_one));
         other.meta.as_mut().unwrap().relation.oid += 1;
-        assert!(!has_the_source_of(&other, &one));
+        assert!(!source(&other).unwrap().is_of_the_table_of(&of_one));
         other.aliases = vec!["records".to_owned(), "records-sync-previous".to_owned()];
         assert!(is_of(&other, &settings()));
         other.aliases.push("others".to_owned());
         assert!(!is_of(&other, &settings()));
+    }
+
+    #[test]
+    fn a_generation_from_before_a_failover_is_neither_gone_on_with_nor_gone_back_to() {
+        let mut unfinished = estate("records_v1", None, &["records_v2"]);
+        let mut served = estate("records_v2", Some("records_v1"), &["records_v1"]);
+        for estate in [&mut unfinished, &mut served] {
+            estate.now.as_mut().unwrap().timeline += 1;
+        }
+        assert_eq!(to(&unfinished, Goal::Next).unwrap().0, "records_v3");
+        let refused = to(&served, Goal::Previous);
+        assert!(
+            matches!(refused, Err(Stop::CannotRebuild(_))),
+            "{refused:?}"
+        );
     }
 
     #[test]

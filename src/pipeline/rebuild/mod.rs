@@ -69,7 +69,7 @@ async fn begin(job: &Job, goal: Goal) -> Result<(Lock, Swap), Failure> {
     let pong = job.elasticsearch.ping().await;
     pong.map_err(|error| Stop::Elasticsearch(error.to_string()))?;
     let lock = Lock::take_with(session, job).await?;
-    let swap = goal.swap(job).await?;
+    let swap = goal.swap(job, &lock.0).await?;
     if goal == Goal::Next
         && let Some(previous) = previous(&job.elasticsearch, &swap.from).await?
     {
@@ -80,14 +80,15 @@ async fn begin(job: &Job, goal: Goal) -> Result<(Lock, Swap), Failure> {
     Ok((lock, swap))
 }
 
-/// Fills the next generation in place of one whose slot is lost, and ends with [`Failure::Moved`] once the
-/// alias is on it. Documents that Elasticsearch refuses are set aside, as in any run of a service.
+/// Fills the next generation in place of the one at work that changes are `lost` to, and ends with [`Failure::Moved`] once
+/// the alias is on it. Documents that Elasticsearch refuses are set aside, as in any run of a service.
 ///
 /// # Errors
 /// The alias has moved, or what a rebuild ends with.
 pub(super) async fn replace(
     job: &Job,
-    lost: &str,
+    lost: &Names,
+    why: &Stop,
     shutdown: &mut Shutdown,
 ) -> Result<Outcome, Failure> {
     let begun = tokio::select! {
@@ -97,8 +98,8 @@ pub(super) async fn replace(
     };
     let (lock, swap) = begun?;
     tracing::warn!(
-        slot = lost,
-        "the slot was lost: the index is replaced by its next generation"
+        %why,
+        "changes may be lost to the index: it is replaced by its next generation"
     );
     let filled = fill(job, lock, &swap, true, shutdown).await;
     match filled.map_err(gives_way)? {
@@ -107,35 +108,52 @@ pub(super) async fn replace(
     }
 }
 
-/// A service waits for whoever is in the way.
+/// A service waits for whoever is in the way, and begins anew where the next generation has met the same.
 fn gives_way(failure: Failure) -> Failure {
     match failure {
         Failure::Stop(Stop::CannotRebuild(why)) => Failure::Heals(why),
+        Failure::Stop(stop) if stop.loses_changes() => Failure::Heals(stop.to_string()),
         other => other,
     }
 }
 
-async fn begin_to_replace(job: &Job, lost: &str) -> Result<(Lock, Swap), Failure> {
-    // A standby has lost the same slot.
+async fn begin_to_replace(job: &Job, lost: &Names) -> Result<(Lock, Swap), Failure> {
+    // A standby instance has met the same.
     let lock = Lock::wait(job).await?;
     let at_work = job.at_work().await?.names;
     let targets = alias_targets(&job.elasticsearch, &at_work.alias).await?;
-    let session = postgres::connect(&job.postgres).await?;
-    // It was this instance's until a moment ago.
-    if !lock::take_once_let_go(&session.client, &writers_lock(&at_work)).await? {
-        let why = format!("another instance is at work on {}", at_work.index);
-        return Err(Failure::Heals(why));
-    }
-    let found = slot::look(&session.client, lost).await?;
-    let is_mended = found.is_some_and(|found| !found.is_lost());
-    if at_work.slot != lost || targets != [at_work.index.as_str()] || is_mended {
+    if at_work != *lost || targets != [lost.index.as_str()] {
         return Err(Failure::Moved(at_work.index));
     }
-    let swap = Goal::Next.swap(job).await?;
+    let session = postgres::connect(&job.postgres).await?;
+    // It was this instance's until a moment ago.
+    if !lock::take_once_let_go(&session.client, &writers_lock(lost)).await? {
+        let why = format!("another instance is at work on {}", lost.index);
+        return Err(Failure::Heals(why));
+    }
+    if !has_lost_changes(job, lost, &session).await? {
+        let why = format!("nothing is lost to {} any more", lost.index);
+        return Err(Failure::Heals(why));
+    }
+    let swap = Goal::Next.swap(job, &session).await?;
     // So that there is one that is free.
-    slot::drop_slot_once_let_go(&session.client, lost).await?;
+    slot::drop_slot_once_let_go(&session.client, &lost.slot).await?;
     clear_the_way(job, &swap.to).await.map_err(gives_way)?;
     Ok((lock, swap))
+}
+
+/// Whether the index is still of this cluster, and its slot lost or a standby promoted since.
+async fn has_lost_changes(job: &Job, names: &Names, session: &Session) -> Result<bool, Failure> {
+    let look = survey::index(&job.on(names.clone())).await?;
+    let Some(meta) = look.and_then(|look| look.meta) else {
+        return Ok(false);
+    };
+    let server = catalog::server(&session.client).await?;
+    if server.system_identifier != meta.system_identifier || server.timeline < meta.timeline {
+        return Ok(false);
+    }
+    let slot = slot::look(&session.client, &names.slot).await?;
+    Ok(server.timeline > meta.timeline || slot.is_none_or(|slot| slot.is_lost()))
 }
 
 /// Fills the generation that is to serve, and moves the alias to it once it is compared.
