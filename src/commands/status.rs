@@ -195,9 +195,20 @@ fn told_of_run(run: &RunView) -> String {
         told.push(format!("the snapshot is in up to key {key:?}"));
     }
     if let Some(error) = &run.error {
-        told.push(format!("stopped: {error}"));
+        told.push(format!("stopped: {}", shortened(error)));
     }
     told.join(", ")
+}
+
+/// The beginning of a message that is told whole elsewhere: as the last error, or with `--json`.
+fn shortened(message: &str) -> String {
+    const CHARACTERS_MAX: usize = 80;
+    let first = message.lines().next().unwrap_or_default();
+    let short: String = first.chars().take(CHARACTERS_MAX).collect();
+    if short == message {
+        return short;
+    }
+    format!("{}…", short.trim_end_matches([' ', ':', ',', '.']))
 }
 
 fn told_of_slot(slot: &SlotView) -> String {
@@ -242,4 +253,20 @@ fn ago(at: Timestamp) -> String {
     let since = Timestamp::now().duration_since(at);
     let since = since.try_into().unwrap_or_default();
     format!("{} ago", HumanDuration(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runs_line_has_the_beginning_of_a_long_message() {
+        assert_eq!(shortened("replication slot gone"), "replication slot gone");
+        assert_eq!(
+            shortened("not ready to run:\n  - one\n  - two"),
+            "not ready to run…"
+        );
+        let long = "ä".repeat(200);
+        assert_eq!(shortened(&long), format!("{}…", "ä".repeat(80)));
+    }
 }
