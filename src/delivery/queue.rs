@@ -107,10 +107,13 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
         });
     }
 
-    /// The highest position below which nothing is open, as it moves.
+    /// The highest position below which nothing is open, as it moves; the one that has been reached
+    /// already counts as a change.
     #[must_use]
     pub fn reached(&self) -> watch::Receiver<Option<Reached<P>>> {
-        self.reached.subscribe()
+        let mut reached = self.reached.subscribe();
+        reached.mark_changed();
+        reached
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Acknowledgement<P>) -> (T, Option<Reached<P>>)) -> T {
@@ -287,5 +290,22 @@ impl Waiting {
             }
             self.parcel = self.receiver.try_recv().ok()?.into_iter();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_late_sees_what_was_reached_before() {
+        let acknowledger = Acknowledger::<u64>::new();
+        let ticket = acknowledger.begin();
+        acknowledger.seal(ticket, 7);
+        let mut reached = acknowledger.reached();
+        assert!(reached.has_changed().unwrap());
+        let seen = *reached.borrow_and_update();
+        assert_eq!(seen.map(|reached| reached.position), Some(7));
+        assert!(!reached.has_changed().unwrap());
     }
 }
