@@ -142,14 +142,15 @@ pub enum Stop {
     },
     /// The database is not the one that the index was made from.
     #[error(
-        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. If that is the server that is meant, `sync-es rebuild` fills a new index from this table and moves the alias to it; then start again"
+        "the index was made from {expected}, but PostgreSQL is {found}: LSNs of one say nothing of the other. If that is the server that is meant and the alias is on the index: `sync-es rebuild` fills a new one from this table and moves the alias to it, then start again; if it is on none yet: start with the next ELASTICSEARCH_INDEX_NAME"
     )]
     OtherDatabase {
         /// System identifier and timeline in our records.
         expected: String,
         /// Those of the server.
         found: String,
-        /// It is the same cluster on a later timeline: a standby was promoted, or a backup restored.
+        /// It is the same cluster on a later timeline, with all of the WAL that the index began with: a
+        /// standby was promoted, or a backup restored.
         promoted: bool,
     },
     /// The stream would leave changes out, without saying so.
@@ -211,13 +212,22 @@ impl Stop {
         }
     }
 
-    /// Whether changes that the index has not had may be in no log any more, and nothing else is wrong.
+    /// Why changes that the index has not had may be in no log any more, if nothing else is wrong.
     #[must_use]
-    pub fn loses_changes(&self) -> bool {
-        matches!(
-            self,
-            Self::SlotLost { .. } | Self::OtherDatabase { promoted: true, .. }
-        )
+    pub fn lost_changes(&self) -> Option<String> {
+        match self {
+            Self::SlotLost { slot, state, .. } => {
+                Some(format!("replication slot {slot:?} is {state}"))
+            }
+            Self::OtherDatabase {
+                expected,
+                found,
+                promoted: true,
+            } => Some(format!(
+                "the index was made from {expected}, and PostgreSQL is {found}: a standby was promoted, or a backup restored"
+            )),
+            _ => None,
+        }
     }
 
     /// The process's exit code: one a kind of stop, the same in every version.

@@ -97,14 +97,14 @@ impl Looked {
         let retention = survey::retention(job, session, &facts).await;
         self.seen.retention = self.told(End::PostgreSql, "kept WAL", retention).flatten();
         if server.is_some() {
-            let about = prepare::about_a_lost_slot(job).await;
+            let about = prepare::about_lost_changes(job).await;
             let about = self.told(End::Elasticsearch, "alias", about);
             facts.lost_slot = about.unwrap_or(facts.lost_slot);
             let fed = prepare::fed_by_a_service(job, &session.client).await;
             facts.fed = self.told(End::Elasticsearch, "alias", fed).flatten();
         }
         let is_replaced = facts.lost_slot == LostSlot::Rebuild
-            && plan(&facts).is_err_and(|stop| stop.loses_changes());
+            && plan(&facts).is_err_and(|stop| stop.lost_changes().is_some());
         if let Some(server) = server.filter(|_| is_readable(&facts) && !is_replaced) {
             let table = prepare::table(job, &facts, &server).await;
             if let Some(table) = self.told(End::Both, "document", table) {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     elasticsearch::{Client, Index, Look, alias_targets},
-    postgres::{self, Session, lock, slot},
+    postgres::{self, Session, catalog, lock, slot},
 };
 
 /// The names as they are at work: index and slot are those of the generation that the alias is on, if it
@@ -90,6 +90,15 @@ pub(super) async fn arrive(job: &Job, session: &Session) -> Result<(), Failure> 
         return Ok(());
     };
     if slot::look(&session.client, &previous.slot).await?.is_none() {
+        return Ok(());
+    }
+    let look = Index::new(client, &names.index).look().await?;
+    let Some(meta) = look.and_then(|look| look.meta) else {
+        return Ok(());
+    };
+    let server = catalog::server(&session.client).await?;
+    if (meta.system_identifier, meta.timeline) != (server.system_identifier, server.timeline) {
+        // It was filled from another server, and this slot may be of use yet.
         return Ok(());
     }
     // Its locks are kept no longer than this takes.

@@ -148,11 +148,11 @@ async fn attempt(
 ) -> Result<Outcome, Failure> {
     let ended = Box::pin(in_session(job, session, record, shutdown)).await;
     if let Err(Failure::Stop(stop)) = &ended
-        && stop.loses_changes()
-        && let Some(lost) = to_be_replaced(job).await?
+        && let Some(why) = stop.lost_changes()
+        && let Some(from) = to_be_replaced(job).await?
     {
         // The session is gone, and with it the lock of whoever writes into the index.
-        return Box::pin(replace(job, &lost, stop, shutdown)).await;
+        return Box::pin(replace(job, &from, &why, shutdown)).await;
     }
     ended
 }
@@ -184,7 +184,7 @@ async fn to_be_replaced(job: &Job) -> Result<Option<Names>, Failure> {
         return Ok(None);
     }
     let at_work = job.at_work().await?;
-    let about = prepare::about_a_lost_slot(&at_work).await?;
+    let about = prepare::about_lost_changes(&at_work).await?;
     Ok((about == LostSlot::Rebuild).then_some(at_work.names))
 }
 

@@ -168,7 +168,12 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
         .acknowledged_lsn
         .or(run.consistent_point)
         .unwrap_or_default();
-    same_cluster(facts, &run.system_identifier, run.timeline)?;
+    same_cluster(
+        facts,
+        &run.system_identifier,
+        run.timeline,
+        run.consistent_point,
+    )?;
     same_history(facts, acknowledged)?;
     own_slot(facts, run)?;
     let slot = facts.names.slot.clone();
@@ -263,7 +268,18 @@ pub(super) fn check_index(facts: &Facts) -> Result<(), Stop> {
     let Some(meta) = &index.meta else {
         return foreign("was not made by sync-es".to_owned());
     };
-    same_cluster(facts, &meta.system_identifier, meta.timeline)?;
+    let cluster = same_cluster(
+        facts,
+        &meta.system_identifier,
+        meta.timeline,
+        meta.consistent_point,
+    );
+    if cluster
+        .as_ref()
+        .is_err_and(|stop| stop.lost_changes().is_none())
+    {
+        return cluster;
+    }
     let (schema, name) = (&meta.relation.schema, &meta.relation.name);
     if meta.relation.oid != facts.table.oid {
         return foreign(format!(
@@ -284,19 +300,40 @@ pub(super) fn check_index(facts: &Facts) -> Result<(), Stop> {
             Windows::SCHEME
         ));
     }
-    Ok(())
+    // Behind a failover it is another table's index all the same.
+    cluster
 }
 
-fn same_cluster(facts: &Facts, system_identifier: &str, timeline: u32) -> Result<(), Stop> {
+/// Whether the server is the one that was read from up to now, which began at `consistent_point`.
+fn same_cluster(
+    facts: &Facts,
+    system_identifier: &str,
+    timeline: u32,
+    consistent_point: Option<Lsn>,
+) -> Result<(), Stop> {
     let server = &facts.server;
-    if server.system_identifier == system_identifier && server.timeline == timeline {
+    let same_system = server.system_identifier == system_identifier;
+    if same_system && server.timeline == timeline {
         return Ok(());
     }
     let told = |system: &str, timeline: u32| format!("cluster {system} on timeline {timeline}");
+    let mut expected = told(system_identifier, timeline);
+    let mut found = told(&server.system_identifier, server.timeline);
+    let promoted = same_system
+        && server.timeline > timeline
+        && consistent_point.is_some_and(|point| server.wal_flush >= point);
+    if promoted {
+        // How far they are apart tells whether it is the server that is meant.
+        let run = facts.run.as_ref();
+        if let Some(acknowledged) = run.and_then(|run| run.acknowledged_lsn) {
+            expected = format!("{expected} up to {acknowledged}");
+        }
+        found = format!("{found}, whose WAL ends at {}", server.wal_flush);
+    }
     Err(Stop::OtherDatabase {
-        expected: told(system_identifier, timeline),
-        found: told(&server.system_identifier, server.timeline),
-        promoted: server.system_identifier == system_identifier && server.timeline > timeline,
+        expected,
+        found,
+        promoted,
     })
 }
 
@@ -349,13 +386,25 @@ fn own_slot(facts: &Facts, run: &Run) -> Result<(), Stop> {
             "the run into this index has another one",
         ));
     }
-    if slot.plugin.as_deref() != Some("pgoutput") {
-        return Err(foreign_slot(facts, "it is not a logical slot of pgoutput"));
-    }
-    if slot.database.as_deref() != Some(facts.database.as_str()) {
-        return Err(foreign_slot(facts, "it belongs to another database"));
-    }
-    Ok(())
+    streams_from(slot, &facts.names.slot, &facts.database)
+}
+
+/// The slot must be one that pgoutput of this database can be streamed from: another is not ours.
+///
+/// # Errors
+/// It is not.
+pub(super) fn streams_from(slot: &Slot, name: &str, database: &str) -> Result<(), Stop> {
+    let why = if slot.plugin.as_deref() != Some("pgoutput") {
+        "it is not a logical slot of pgoutput"
+    } else if slot.database.as_deref() != Some(database) {
+        "it belongs to another database"
+    } else {
+        return Ok(());
+    };
+    Err(Stop::ForeignSlot {
+        slot: name.to_owned(),
+        why: why.to_owned(),
+    })
 }
 
 fn foreign_slot(facts: &Facts, why: &str) -> Stop {

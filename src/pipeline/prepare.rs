@@ -119,12 +119,12 @@ pub(super) async fn fed_by_a_service(job: &Job, client: &Client) -> Result<Optio
     Ok(slot.map(|_| serving))
 }
 
-/// What is done when the slot is lost. An index that the alias is not on needs no other one beside it, and
+/// What is done when changes are lost to the index. One that the alias is not on needs no other one beside it, and
 /// a one-shot run has no slot.
 ///
 /// # Errors
 /// Elasticsearch cannot be asked.
-pub(super) async fn about_a_lost_slot(job: &Job) -> Result<LostSlot, Failure> {
+pub(super) async fn about_lost_changes(job: &Job) -> Result<LostSlot, Failure> {
     if job.mode == Mode::OneShot {
         return Ok(LostSlot::Stop);
     }

@@ -78,7 +78,7 @@ pub(super) async fn before_a_run(
     let server = job.elasticsearch.ping().await?;
     let index = index(job).await?;
     let mut facts = prepare::facts(job, &session.client, run, index).await?;
-    facts.lost_slot = prepare::about_a_lost_slot(job).await?;
+    facts.lost_slot = prepare::about_lost_changes(job).await?;
     facts.fed = prepare::fed_by_a_service(job, &session.client).await?;
     let mut seen = Seen::default();
     let listed = |seen: &Seen| seen.findings(Some(&facts), facts.index.as_ref());

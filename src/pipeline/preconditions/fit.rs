@@ -233,13 +233,11 @@ pub(super) fn fed(facts: &Facts) -> Option<Finding> {
 pub(super) fn position(facts: &Facts) -> Finding {
     let plan = match plan(facts) {
         Ok(plan) => plan,
-        Err(Stop::SlotLost { .. }) if facts.lost_slot == LostSlot::Rebuild => {
-            let found = "the slot was lost: run fills the next generation of the index, and goes on with that";
-            return see("position", found.to_owned());
-        }
-        Err(stop) if stop.loses_changes() && facts.lost_slot == LostSlot::Rebuild => {
-            let found = "a standby was promoted: run fills the next generation of the index, and goes on with that";
-            return see("position", found.to_owned());
+        Err(stop) if facts.lost_slot == LostSlot::Rebuild && stop.lost_changes().is_some() => {
+            let why = stop.lost_changes().unwrap_or_default();
+            let found =
+                format!("{why}; run fills the next generation of the index, and goes on with that");
+            return see("position", found);
         }
         Err(stop) => return Finding::stopped(End::Both, "position", stop),
     };

@@ -2,7 +2,7 @@
 //! publication, the key in every change, and WAL that is kept neither too short nor for ever. Pure.
 
 use super::{
-    super::plan::{Facts, Names},
+    super::plan::{Facts, LostSlot, Names},
     finding::{Finding, Verdict},
     source::{held, see},
 };
@@ -58,7 +58,7 @@ fn server(facts: &Facts, list: &mut Vec<Finding>) {
         .run
         .as_ref()
         .is_some_and(|run| run.phase != Phase::Preparing);
-    let makes_slot = facts.slot.is_none() && !begun;
+    let makes_slot = facts.slot.is_none() && (!begun || facts.lost_slot != LostSlot::Stop);
     let wanted = if makes_slot { "one that is free" } else { "" };
     for (what, used, setting, or) in [
         (

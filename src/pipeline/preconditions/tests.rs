@@ -8,6 +8,7 @@ use crate::{
         AutoCreation, Disk, Disks, Distribution, Phase, Refused, Response, Scope, Server,
         Watermark, privileges::Privileges,
     },
+    pipeline::plan::LostSlot,
     pipeline::plan::tests::{at, new, one_shot, publication_of, slot_of},
     postgres::{
         catalog::{PublishedTable, Unidentified, Used},
@@ -719,4 +720,20 @@ fn a_position_that_cannot_be_trusted_is_told_as_the_stop_that_it_is() {
     );
     assert!(matches!(found.into_stop(), Some(Stop::SlotLost { .. })));
     assert_eq!(told(&of_facts(&facts)), [], "not without the other end");
+
+    facts.lost_slot = LostSlot::Rebuild;
+    let found = of(&facts);
+    assert_eq!((told(&found), found.exit_code()), (vec![], 0));
+    facts.server.slots.count = facts.server.slots.max;
+    assert_eq!(
+        of(&facts).exit_code(),
+        12,
+        "the next generation needs a slot"
+    );
+    facts = at(Phase::Stream);
+    facts.lost_slot = LostSlot::Rebuild;
+    facts.server.timeline += 1;
+    assert_eq!(of(&facts).exit_code(), 0);
+    facts.lost_slot = LostSlot::Heal;
+    assert_eq!(of(&facts).exit_code(), 25);
 }

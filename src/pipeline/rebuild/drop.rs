@@ -29,6 +29,7 @@ async fn carry_out(job: &Job) -> Result<Vec<String>, Failure> {
 
 async fn drop_all(job: &Job, session: &Session) -> Result<Vec<String>, Failure> {
     let estate = Estate::look(job, session).await?;
+    estate.is_of_this_server()?;
     let serving = estate.live.slot();
     let mut dropped = Vec::new();
     for look in &estate.others {

@@ -90,11 +90,13 @@ impl Estate {
         let previous = previous.into_iter().next();
         // The one before can be of another table or cluster: that may be why there is another.
         let now = Source::now(job, session).await?;
-        let known: Vec<Source> = [source(&live), now.clone()].into_iter().flatten().collect();
+        let is_previous = |look: &Look| previous.as_ref() == Some(&look.index);
+        let before = found.iter().find(|look| is_previous(look));
+        let known = [source(&live), before.and_then(source), now.clone()];
+        let known: Vec<Source> = known.into_iter().flatten().collect();
         let is_of_the_table = |look: &Look| {
             source(look).is_some_and(|of_it| known.iter().any(|one| one.is_of_the_table_of(&of_it)))
         };
-        let is_previous = |look: &Look| previous.as_ref() == Some(&look.index);
         found.retain(|look| is_of_the_table(look) || is_previous(look));
         Ok(Self {
             live,
@@ -103,6 +105,25 @@ impl Estate {
             taken: taken.unwrap_or_default(),
             now,
         })
+    }
+
+    /// Looks that the server is not an old primary, whose locks keep nobody from what is filled from the
+    /// present one.
+    ///
+    /// # Errors
+    /// The generation that serves was filled on a later timeline.
+    pub(super) fn is_of_this_server(&self) -> Result<(), Stop> {
+        if let (Some(live), Some(now)) = (source(&self.live), &self.now)
+            && live.system_identifier == now.system_identifier
+            && live.timeline > now.timeline
+        {
+            let why = format!(
+                "{} was filled on timeline {}, and PostgreSQL is on timeline {}: name the primary in POSTGRES_URL",
+                self.live.index, live.timeline, now.timeline
+            );
+            return Err(Stop::CannotRebuild(why));
+        }
+        Ok(())
     }
 
     fn swap(&self, goal: Goal, settings: &Names) -> Result<Swap, Stop> {

@@ -23,7 +23,7 @@ use super::{
     generation::{drop_slot_of, previous, rebuild_lock, writers_lock},
     job::{Job, Outcome, Role},
     leadership, letters, phases,
-    plan::{LostSlot, Names},
+    plan::{LostSlot, Names, streams_from},
     prepare, survey,
     verify::{Keys, Verify, compare},
 };
@@ -31,7 +31,11 @@ use crate::{
     change::Key,
     delivery::OnRefusal,
     elasticsearch::{Phase, Run, alias_targets},
-    postgres::{self, Session, catalog, lock, pages::Range, slot},
+    postgres::{
+        self, Session, catalog, lock,
+        pages::Range,
+        slot::{self, Slot},
+    },
     stop::Stop,
 };
 
@@ -69,7 +73,16 @@ async fn begin(job: &Job, goal: Goal) -> Result<(Lock, Swap), Failure> {
     let pong = job.elasticsearch.ping().await;
     pong.map_err(|error| Stop::Elasticsearch(error.to_string()))?;
     let lock = Lock::take_with(session, job).await?;
-    let swap = goal.swap(job, &lock.0).await?;
+    let swap = tokio::select! {
+        biased;
+        lost = lock.0.lost() => Err(Failure::Heals(lost.to_string())),
+        swap = prepare_swap(job, goal, &lock.0) => swap,
+    };
+    Ok((lock, swap?))
+}
+
+async fn prepare_swap(job: &Job, goal: Goal, session: &Session) -> Result<Swap, Failure> {
+    let swap = goal.swap(job, session).await?;
     if goal == Goal::Next
         && let Some(previous) = previous(&job.elasticsearch, &swap.from).await?
     {
@@ -77,28 +90,29 @@ async fn begin(job: &Job, goal: Goal) -> Result<(Lock, Swap), Failure> {
         let_go(job, &swap.from, &previous).await?;
     }
     clear_the_way(job, &swap.to).await?;
-    Ok((lock, swap))
+    Ok(swap)
 }
 
-/// Fills the next generation in place of the one at work that changes are `lost` to, and ends with [`Failure::Moved`] once
-/// the alias is on it. Documents that Elasticsearch refuses are set aside, as in any run of a service.
+/// Fills the next generation in place of the one at work, to which changes are lost, and ends with
+/// [`Failure::Moved`] once the alias is on it. Documents that Elasticsearch refuses are set aside, as in any
+/// run of a service.
 ///
 /// # Errors
 /// The alias has moved, or what a rebuild ends with.
 pub(super) async fn replace(
     job: &Job,
-    lost: &Names,
-    why: &Stop,
+    from: &Names,
+    why: &str,
     shutdown: &mut Shutdown,
 ) -> Result<Outcome, Failure> {
     let begun = tokio::select! {
         biased;
         () = shutdown.requested() => return Ok(Outcome::Interrupted),
-        begun = begin_to_replace(job, lost) => begun,
+        begun = begin_to_replace(job, from) => begun,
     };
     let (lock, swap) = begun?;
     tracing::warn!(
-        %why,
+        why,
         "changes may be lost to the index: it is replaced by its next generation"
     );
     let filled = fill(job, lock, &swap, true, shutdown).await;
@@ -112,38 +126,54 @@ pub(super) async fn replace(
 fn gives_way(failure: Failure) -> Failure {
     match failure {
         Failure::Stop(Stop::CannotRebuild(why)) => Failure::Heals(why),
-        Failure::Stop(stop) if stop.loses_changes() => Failure::Heals(stop.to_string()),
+        Failure::Stop(stop) => match stop.lost_changes() {
+            Some(why) => Failure::Heals(why),
+            None => Failure::Stop(stop),
+        },
         other => other,
     }
 }
 
-async fn begin_to_replace(job: &Job, lost: &Names) -> Result<(Lock, Swap), Failure> {
+async fn begin_to_replace(job: &Job, from: &Names) -> Result<(Lock, Swap), Failure> {
     // A standby instance has met the same.
     let lock = Lock::wait(job).await?;
     let at_work = job.at_work().await?.names;
     let targets = alias_targets(&job.elasticsearch, &at_work.alias).await?;
-    if at_work != *lost || targets != [lost.index.as_str()] {
+    if at_work != *from || targets != [from.index.as_str()] {
         return Err(Failure::Moved(at_work.index));
     }
     let session = postgres::connect(&job.postgres).await?;
     // It was this instance's until a moment ago.
-    if !lock::take_once_let_go(&session.client, &writers_lock(lost)).await? {
-        let why = format!("another instance is at work on {}", lost.index);
+    if !lock::take_once_let_go(&session.client, &writers_lock(from)).await? {
+        let why = format!("another instance is at work on {}", from.index);
         return Err(Failure::Heals(why));
     }
-    if !has_lost_changes(job, lost, &session).await? {
-        let why = format!("nothing is lost to {} any more", lost.index);
+    let slot = slot::look(&session.client, &from.slot).await?;
+    if !has_lost_changes(job, from, slot.as_ref(), &session).await? {
+        let why = format!(
+            "{} and its slot are not what they were just now",
+            from.index
+        );
         return Err(Failure::Heals(why));
     }
     let swap = Goal::Next.swap(job, &session).await?;
-    // So that there is one that is free.
-    slot::drop_slot_once_let_go(&session.client, &lost.slot).await?;
+    if let Some(slot) = slot {
+        let database = catalog::database(&session.client).await?;
+        streams_from(&slot, &from.slot, &database)?;
+        // So that there is one that is free.
+        slot::drop_slot_once_let_go(&session.client, &from.slot).await?;
+    }
     clear_the_way(job, &swap.to).await.map_err(gives_way)?;
     Ok((lock, swap))
 }
 
 /// Whether the index is still of this cluster, and its slot lost or a standby promoted since.
-async fn has_lost_changes(job: &Job, names: &Names, session: &Session) -> Result<bool, Failure> {
+async fn has_lost_changes(
+    job: &Job,
+    names: &Names,
+    slot: Option<&Slot>,
+    session: &Session,
+) -> Result<bool, Failure> {
     let look = survey::index(&job.on(names.clone())).await?;
     let Some(meta) = look.and_then(|look| look.meta) else {
         return Ok(false);
@@ -152,8 +182,7 @@ async fn has_lost_changes(job: &Job, names: &Names, session: &Session) -> Result
     if server.system_identifier != meta.system_identifier || server.timeline < meta.timeline {
         return Ok(false);
     }
-    let slot = slot::look(&session.client, &names.slot).await?;
-    Ok(server.timeline > meta.timeline || slot.is_none_or(|slot| slot.is_lost()))
+    Ok(server.timeline > meta.timeline || slot.is_none_or(Slot::is_lost))
 }
 
 /// Fills the generation that is to serve, and moves the alias to it once it is compared.
@@ -197,7 +226,8 @@ async fn fill(
         () = shutdown.requested() => Ok(Outcome::Interrupted),
         // By itself it ends with a stop alone.
         stopped = &mut run => {
-            if stopped.is_err() {
+            let goes_on = |stop: &Stop| stop.lost_changes().is_none();
+            if stopped.as_ref().is_err_and(goes_on) {
                 tracing::warn!(
                     index = swap.to.index,
                     "it stays as it is: `sync-es rebuild` goes on with it, and `sync-es rebuild --drop` gives it up, so that the next one is made anew"

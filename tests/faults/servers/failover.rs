@@ -32,9 +32,22 @@ fn behind_a_failover_a_service_fills_the_next_generation_where_that_is_wanted() 
                 .env("POSTGRES_URL", wire.url())
         };
         let mut service = wants_it(world).start();
-        wire.move_to(fail_over(world, servers, &mut service).await);
+        let port = fail_over(world, servers, &mut service).await;
+        let checked = world
+            .sync_es(&["check"])
+            .env("SYNC_ES_LOST_SLOT", "rebuild")
+            .output()
+            .await;
+        checked.succeeded();
+        assert!(
+            checked.log.contains("run fills the next generation"),
+            "{}",
+            checked.log
+        );
+        wire.move_to(port);
         let old = world.index();
         let next = old.replace("_v1", "_v2");
+        let writes = world.search.write_attempts(&old).await;
         service
             .until("the alias is on the next generation", async || {
                 let targets = world.search.indices(world.alias()).await;
@@ -46,7 +59,9 @@ fn behind_a_failover_a_service_fills_the_next_generation_where_that_is_wanted() 
                 log.contains("going on with that one")
             })
             .await;
+        // Not because the slot is gone, which it is too.
         assert!(service.log().contains("timeline 2"), "{}", service.log());
+        assert_eq!(world.search.write_attempts(&old).await, writes);
         world
             .execute("DELETE FROM integrated_records WHERE hk = 'only-there'")
             .await;
