@@ -234,22 +234,28 @@ impl Open {
         relation: &Arc<Relation>,
         bytes: &Bytes,
         old: Option<OldTuple>,
-        new: Vec<Cell>,
+        mut new: Vec<Cell>,
     ) -> Result<(), TransactionError> {
-        let mut row = self.row(relation, bytes, new)?;
-        let (old_row, full) = match old {
-            Some(OldTuple::Full(cells)) => (Some(self.row(relation, bytes, cells)?), true),
-            Some(OldTuple::Key(cells)) => (Some(self.row(relation, bytes, cells)?), false),
+        let (old, full) = match old {
+            Some(OldTuple::Full(cells)) => (Some(cells), true),
+            Some(OldTuple::Key(cells)) => (Some(cells), false),
             None => (None, false),
         };
-        let key = self.key(&row)?;
-        let old_key = old_row.as_ref().map(|old| self.key(old)).transpose()?;
-        if row.has_unchanged() {
-            if let Some(old) = old_row.filter(|_| full) {
-                row = filled(row, &old);
-            } else if let Some(earlier) = self.window.row(old_key.as_ref().unwrap_or(&key)) {
-                row = filled(row, earlier);
+        // Both tuples are of one message, and their cells over the same bytes. A key that is stored out of
+        // line is unchanged in the new one; PostgreSQL sends the old one then, where it stands.
+        for (column, (cell, was)) in new.iter_mut().zip(old.iter().flatten()).enumerate() {
+            if *cell == Cell::Unchanged && (full || column == relation.key) {
+                cell.clone_from(was);
             }
+        }
+        let old = old.map(|cells| self.row(relation, bytes, cells));
+        let old_key = old.transpose()?.map(|old| self.key(&old)).transpose()?;
+        let mut row = self.row(relation, bytes, new)?;
+        let key = self.key(&row)?;
+        if row.has_unchanged()
+            && let Some(earlier) = self.window.row(old_key.as_ref().unwrap_or(&key))
+        {
+            row = filled(row, earlier);
         }
         if let Some(old_key) = old_key.filter(|old| *old != key) {
             self.window.put(old_key, Action::Delete);

@@ -150,6 +150,15 @@ fn an_unchanged_value_comes_from_the_old_row_or_an_earlier_change_and_is_never_n
 }
 
 #[test]
+fn an_unchanged_key_is_the_one_of_the_old_tuple() {
+    let change = |part, value| message(b'U', TABLE, &[(part, ["a", "n"]), (b'N', ["u", value])]);
+    assert_eq!(outcome([change(b'K', "2")]), ["a=2"]);
+    assert_eq!(outcome([change(b'K', "u")]), ["a=?"]);
+    assert_eq!(outcome([insert("a", "1"), change(b'K', "u")]), ["a=1"]);
+    assert_eq!(outcome([change(b'O', "u")]), ["a=null"]);
+}
+
+#[test]
 fn other_tables_of_the_publication_are_passed_over() {
     assert_eq!(
         outcome([message(b'I', 8, &[(b'N', ["x", "1"])]), insert("a", "1")]),

@@ -50,6 +50,36 @@ fn a_padded_key_is_found_when_its_row_is_read_again() {
     });
 }
 
+/// An update that does not touch a key which is stored out of line has it in the old tuple alone.
+#[test]
+fn a_key_that_is_stored_out_of_line_is_found() {
+    for identity in ["DEFAULT", "FULL"] {
+        in_world(async |world| {
+            let create = format!(
+                "CREATE TABLE long_keys (hk text PRIMARY KEY, note text, large text)
+                     WITH (toast_tuple_target = 128);
+                 ALTER TABLE long_keys ALTER hk SET STORAGE EXTERNAL, ALTER large SET STORAGE EXTERNAL,
+                     REPLICA IDENTITY {identity};
+                 INSERT INTO long_keys SELECT rpad('key' || n, 400, '-'), 'before', repeat('x', 5000)
+                     FROM generate_series(1, 30) AS n"
+            );
+            let truth = Truth::of(
+                "long_keys",
+                "hk",
+                &[
+                    ("hk", "to_jsonb(hk)"),
+                    ("note", "to_jsonb(note)"),
+                    ("large", "to_jsonb(large)"),
+                ],
+            );
+            let statements = "UPDATE long_keys SET note = 'after' WHERE hk LIKE 'key1%';
+                 UPDATE long_keys SET hk = rpad(rtrim(hk, '-') || 'new', 400, '-') WHERE hk LIKE 'key2%';
+                 DELETE FROM long_keys WHERE hk LIKE 'key3%'";
+            followed(world, "long_keys", &create, statements, &truth).await;
+        });
+    }
+}
+
 #[test]
 fn rows_from_before_and_after_a_ddl_can_stand_in_one_transaction() {
     in_world(async |world| {
