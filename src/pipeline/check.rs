@@ -106,7 +106,8 @@ impl Looked {
         let is_replaced = facts.lost_slot == LostSlot::Rebuild
             && plan(&facts).is_err_and(|stop| stop.lost_changes().is_some());
         if let Some(server) = server.filter(|_| is_readable(&facts) && !is_replaced) {
-            let table = prepare::table(job, &facts, &server).await;
+            let there = job.on_the_server_of(session);
+            let table = prepare::table(&there, &facts, &server).await;
             if let Some(table) = self.told(End::Both, "document", table) {
                 let fit = survey::fit(job, &facts, &table, &server).await;
                 self.seen.fit = self.told(End::Both, "rows", fit);

@@ -13,7 +13,7 @@ use crate::{
     document::Shape,
     elasticsearch::Client,
     observe::Meter,
-    postgres::Options,
+    postgres::{Options, Session},
 };
 
 /// All that a run needs to know, in the rooms' own terms.
@@ -85,6 +85,14 @@ impl Job {
         };
         self.meter.serves(&names.index, &names.slot);
         Ok(self.on(names))
+    }
+
+    /// The same job, with all further sessions on the server that this one is on.
+    pub(super) fn on_the_server_of(&self, session: &Session) -> Self {
+        Self {
+            postgres: self.postgres.on_the_server_of(session),
+            ..self.clone()
+        }
     }
 
     /// The same job on what is named so.

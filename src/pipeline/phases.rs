@@ -168,7 +168,7 @@ async fn in_session(
         Some(session) => session,
         None => postgres::connect(&job.postgres).await?,
     };
-    let job = &job.at_work().await?;
+    let job = &job.at_work().await?.on_the_server_of(&session);
     tokio::select! {
         biased;
         outcome = Attempt::carry_out(job, &session, record, shutdown) => outcome,

@@ -128,7 +128,8 @@ impl<'a> Subject<'a> {
             }
             .into());
         }
-        let table = prepare::table(job, &facts, &server).await?;
+        let there = job.on_the_server_of(&session);
+        let table = prepare::table(&there, &facts, &server).await?;
         // With a setting that does not fit, every document would be told as different.
         survey::stop_unless_it_fits(job, &facts, &table, &server).await?;
         Ok(Self {

@@ -209,16 +209,31 @@ impl Session {
     }
 }
 
+impl Server {
+    fn as_host(&self) -> Host {
+        Host {
+            name: self.host.clone(),
+            address: self.address,
+            port: self.port,
+        }
+    }
+}
+
 impl Options {
+    /// The same for further sessions on the server that this one is on, and on no other: what one session
+    /// has waited for, another server may not have yet.
+    #[must_use]
+    pub fn on_the_server_of(&self, session: &Session) -> Self {
+        let mut options = self.clone();
+        options.hosts = vec![session.server.as_host()];
+        options
+    }
+
     /// The same server, the same TLS and the same session settings for the stream.
     #[must_use]
     pub fn replication_parts(&self, session: &Session) -> ReplicationParts {
         let server = &session.server;
-        let host = Host {
-            name: server.host.clone(),
-            address: server.address,
-            port: server.port,
-        };
+        let host = server.as_host();
         ReplicationParts {
             host: match server.address {
                 Some(address) => address.to_string(),

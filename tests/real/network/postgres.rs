@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{Load, impatient, steady};
 use crate::support::{
     Direction::{Both, ToClient, ToServer},
-    Proxy, SyncEs, Wire, WireMode, World, in_world,
+    Proxy, SyncEs, Truth, Wire, WireMode, World, assert_equal, in_world, seed,
 };
 
 /// How many seconds PostgreSQL waits for a silent client in these tests.
@@ -96,6 +96,42 @@ fn a_snapshot_outlives_every_trouble_of_its_connections_to_postgresql() {
         assert_ne!(run["sync_finished"], true, "the snapshot was over too soon");
         proxy.pass();
         load.end(world, program).await;
+    });
+}
+
+/// What one server has shown, another of the same address need not have yet.
+#[test]
+fn all_sessions_of_an_attempt_are_on_the_server_of_its_first_one() {
+    in_world(async |world| {
+        world
+            .execute("INSERT INTO integrated_records (hk, name) VALUES ('a', 'a')")
+            .await;
+        let wire = Wire::to_postgres(world, seed()).await;
+        wire.set(WireMode::Refuse);
+        // No slot can be made until this has ended.
+        let open = world.connection().await;
+        open.batch_execute("BEGIN; SELECT txid_current()")
+            .await
+            .unwrap();
+        let mut url = world.postgres_url();
+        let second = format!("127.0.0.1:{}", url.port().unwrap());
+        url.set_port(wire.url().port()).unwrap();
+        let first = format!("127.0.0.1:{}", url.port().unwrap());
+        let both = url.as_str().replace(&first, &format!("{first},{second}"));
+        let mut program = world.sync_es(&["run"]).env("POSTGRES_URL", both).start();
+        program
+            .until("it makes its slot", async || {
+                let making = "SELECT true FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                     AND backend_type = 'walsender' AND datname = current_database()";
+                world.ask::<bool>(making).await
+            })
+            .await;
+        wire.set(WireMode::Pass);
+        open.batch_execute("COMMIT").await.unwrap();
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        assert_eq!(wire.accepted(), 0, "{}", program.log());
+        program.stop().await;
     });
 }
 
