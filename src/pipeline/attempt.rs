@@ -214,7 +214,11 @@ impl<'a> Attempt<'a> {
         shutdown: &mut Shutdown,
     ) -> Result<Option<NewSlot>, Failure> {
         let names = &self.job.names;
-        record.run.phase = Phase::Preparing;
+        // A healing that ends before it has its slot begins with that again; a snapshot begins anew.
+        record.run.phase = match phase {
+            Phase::Heal => Phase::Heal,
+            _ => Phase::Preparing,
+        };
         record.run.last_synced_item = None;
         record.run.acknowledged_lsn = None;
         record.store().await?;

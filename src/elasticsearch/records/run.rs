@@ -93,7 +93,8 @@ pub enum Phase {
     Snapshot,
     /// Deleting documents whose rows have gone (one-shot runs).
     Sweep,
-    /// Comparing the index with the table and mending it, after a slot was lost.
+    /// Comparing the index with the table and mending it, after a slot was lost. Without an acknowledged
+    /// position the new slot is yet to be made.
     Heal,
     /// Following the slot.
     Stream,

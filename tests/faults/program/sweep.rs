@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     rounds,
-    support::{SyncEs, in_world_beside_others, wait_until},
+    support::{SyncEs, Truth, assert_equal, in_world_beside_others, wait_until},
 };
 
 /// Elements of an embedding: few, as it is of no concern here.
@@ -144,6 +144,42 @@ fn an_error_at_every_point_heals() {
             .map(|point| (point, passed(point, random), "1*return".to_owned()))
             .collect();
         with_all(stage, &points).await;
+    });
+}
+
+/// The slot of a healing cannot be made at once: it is no reason to copy the whole table.
+#[test]
+fn a_healing_whose_slot_is_yet_to_be_made_stays_a_healing() {
+    in_world_beside_others(DIMENSIONS, async |world| {
+        let mut stage = Stage::set(world).await;
+        stage.rest().await;
+        let mut program = stage.armed(&["run"], "").start();
+        world.caught_up(&mut program).await;
+        program.stop().await;
+        world.slot_is_idle().await;
+        let slot = world.slot();
+        world
+            .execute(&format!("SELECT pg_drop_replication_slot('{slot}')"))
+            .await;
+        world
+            .execute("DELETE FROM integrated_records WHERE hk LIKE '%7'")
+            .await;
+        let healing = |points: &str| {
+            stage
+                .armed(&["run"], points)
+                .env("SYNC_ES_LOST_SLOT", "heal")
+        };
+        for point in ["intent-stored", "slot-created"] {
+            let crash = healing(&format!("{point}=panic")).output().await;
+            assert!(crash.code.is_none(), "{}", crash.log);
+        }
+        let mut program = healing("intent-stored=1*return").start();
+        world.caught_up(&mut program).await;
+        assert_equal(world, &Truth::organizations()).await;
+        let log = program.log();
+        assert_eq!(log.matches("comparing the index").count(), 2, "{log}");
+        assert!(!log.contains("snapshot from the first row"), "{log}");
+        program.stop().await;
     });
 }
 
