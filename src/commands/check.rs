@@ -11,7 +11,7 @@ use std::{
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
 
-use super::{print, run::job};
+use super::{job::job, print};
 use crate::{
     observe::Traces,
     pipeline::{self, End, Finding, Findings, Verdict},

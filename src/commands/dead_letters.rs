@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{exit_code, print, run::job};
+use super::{exit_code, job::job, print};
 use crate::{
     change::Key,
     elasticsearch::{DeadLetter, RefusedAction},

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{exit_code, run};
+use super::{exit_code, job};
 use crate::{
     pipeline,
     postgres::{self, slot},
@@ -29,8 +29,8 @@ async fn dropped(settings: &Settings) -> Result<(String, bool), Stop> {
     let session = postgres::connect(&settings.postgres.connection)
         .await
         .map_err(|error| trouble(&error))?;
-    let names = run::names(settings);
-    let slot = pipeline::names_at_work(&run::client(settings)?, &names)
+    let names = job::names(settings);
+    let slot = pipeline::names_at_work(&job::client(settings)?, &names)
         .await
         .slot;
     let was_there = slot::drop_slot_once_let_go(&session.client, &slot)

@@ -6,9 +6,11 @@ mod check;
 mod completions;
 mod dead_letters;
 mod drop_slot;
+mod job;
 mod manual;
 mod rebuild;
 mod run;
+mod signals;
 mod status;
 mod verify;
 

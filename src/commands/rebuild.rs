@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{
-    exit_code, print,
-    run::{job, shutdown_on_signals, traces},
+    exit_code,
+    job::{job, traces},
+    print,
+    signals::shutdown_on_signals,
 };
 use crate::{
     observe::Traces,

@@ -6,7 +6,7 @@ use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use super::{exit_code, print, run};
+use super::{exit_code, job, print};
 use crate::{
     observe::{self, Status},
     pipeline::{Overview, RunView, SlotView},
@@ -31,11 +31,11 @@ struct Report {
 
 /// Prints it. The exit code is that of the first end that could not be asked, 0 if both could.
 pub(super) async fn status(settings: &Settings, json: bool) -> ExitCode {
-    let client = match run::client(settings) {
+    let client = match job::client(settings) {
         Ok(client) => client,
         Err(stop) => return exit_code(Err(stop)),
     };
-    let names = run::names(settings);
+    let names = job::names(settings);
     let ((overview, troubles), service) = tokio::join!(
         Overview::look(&client, &settings.postgres.connection, &names),
         service(&settings.admin, &names.alias),

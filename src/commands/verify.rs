@@ -5,7 +5,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{exit_code, print, run::job};
+use super::{exit_code, job::job, print};
 use crate::{
     change::Key,
     observe::Traces,
