@@ -59,19 +59,24 @@ impl Admin {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut marks = tokio::time::interval(MARK_INTERVAL);
         loop {
-            let accepted = tokio::select! {
+            // Room first: who comes beyond it waits in the system's queue, which is bounded.
+            let connection = async {
+                // Acquiring fails only on a closed semaphore, and this one is never closed.
+                let permit = room.clone().acquire_owned().await.ok();
+                (permit, self.listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
                 _ = marks.tick() => {
                     meter.mark();
                     continue;
                 }
-                accepted = self.listener.accept() => accepted,
+                connection = connection => connection,
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (meter, room) = (meter.clone(), room.clone());
+                    let meter = meter.clone();
                     tokio::spawn(async move {
-                        // Acquiring fails only on a closed semaphore, and this one is never closed.
-                        let _permit = room.acquire().await.ok();
+                        let _permit = permit;
                         converse(stream, meter).await;
                     });
                 }
