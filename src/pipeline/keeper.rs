@@ -31,8 +31,9 @@ pub(super) struct Keeper<'a> {
     may_serve: watch::Receiver<bool>,
     /// The books up to the stored position.
     counted: Books,
-    /// The last position that is stored.
-    pub(super) stored: Option<Lsn>,
+    /// The last position that is known to be stored. The record's own can be ahead of it: it says what
+    /// is stored next, and storing it can be broken off.
+    stored: Option<Lsn>,
 }
 
 impl<'a> Keeper<'a> {
@@ -43,6 +44,7 @@ impl<'a> Keeper<'a> {
         confirm: watch::Sender<Option<Lsn>>,
     ) -> Self {
         let switch = shared.tail.switch.clone();
+        let stored = record.run.acknowledged_lsn;
         let may_serve = match &shared.tail.role {
             Role::Serve { .. } => watch::Sender::new(true).subscribe(),
             Role::Rebuild { may_serve } => may_serve.clone(),
@@ -57,7 +59,7 @@ impl<'a> Keeper<'a> {
             vectors: shared.tail.vectors.subscribe(),
             may_serve,
             counted: Books::default(),
-            stored: None,
+            stored,
         }
     }
 
@@ -87,7 +89,7 @@ impl<'a> Keeper<'a> {
             if let Err(failure) = stored {
                 return failure;
             }
-            if let Some(stored) = self.record.run.acknowledged_lsn {
+            if let Some(stored) = self.stored {
                 self.tail.writer.meter().stored(stored.0);
             }
         }
@@ -106,8 +108,8 @@ impl<'a> Keeper<'a> {
         let Some(reached) = *self.reached.borrow_and_update() else {
             return Ok(());
         };
-        let (lsn, before) = (reached.position, self.record.run.acknowledged_lsn);
-        if before.is_some_and(|stored| stored >= lsn) {
+        let lsn = reached.position;
+        if self.stored.is_some_and(|stored| stored >= lsn) {
             // A replay: what is stored is further than what has come again so far, and has been counted.
             self.counted = reached.books;
         } else {
@@ -163,6 +165,11 @@ impl<'a> Keeper<'a> {
         self.tail.writer.meter().caught_up();
         tracing::info!(alias, index, "caught up: the alias points to the index");
         Ok(())
+    }
+
+    /// What was let be confirmed last.
+    pub(super) fn confirmed(&self) -> Option<Lsn> {
+        *self.confirm.borrow()
     }
 
     /// Stores the last position before the end.

@@ -92,7 +92,7 @@ pub(super) async fn follow(
     failpoint!("stream-drained", Failure::Heals);
     keeper.store_last().await?;
     failpoint!("last-position-stored", Failure::Heals);
-    if let Some((stream, lsn)) = stream.zip(keeper.stored) {
+    if let Some((stream, lsn)) = stream.zip(keeper.confirmed()) {
         stream.confirm(lsn);
         stream.close().await?;
     }
