@@ -29,22 +29,14 @@ pub(super) async fn watch(tail: &Tail) -> Failure {
 }
 
 async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
-    let look = tail.table.look().await;
-    let session = tail.table.session();
-    let asked = catalog::publication(
-        &session.client,
-        tail.table.server(),
-        &tail.publication,
-        &look.table,
-    );
     // The session that rows are read again through: were it dead without a word, they would be
     // waited for without end.
-    let limit = session.silence_max();
-    let found = timeout(limit, asked)
-        .await
-        .map_err(|_| Failure::Heals(format!("PostgreSQL: no answer within {limit:?}")))??;
-    publishes(found.as_ref(), &tail.publication)?;
-    covered(tail, look.table.oid).await?;
+    let limit = tail.table.session().silence_max();
+    timeout(limit, look_at_source(tail)).await.map_err(|_| {
+        Failure::Heals(format!(
+            "looking at the table and its publication: no answer within {limit:?}"
+        ))
+    })??;
     let looked = async {
         tail.target.check().await?;
         look_at_alias(tail, serving).await
@@ -62,6 +54,20 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
         tracing::debug!(%error, "looking whether somebody has dealt with dead letters");
     }
     Ok(())
+}
+
+/// Whether the publication still tells of the table. Also the wait for the table's look can be one
+/// without end: it is held while it is renewed, through the same session.
+async fn look_at_source(tail: &Tail) -> Result<(), Failure> {
+    let look = tail.table.look().await;
+    let found = catalog::publication(
+        tail.table.client(),
+        tail.table.server(),
+        &tail.publication,
+        &look.table,
+    );
+    publishes(found.await?.as_ref(), &tail.publication)?;
+    covered(tail, look.table.oid).await
 }
 
 /// Whether all that happens to the table's rows is still told.
