@@ -44,7 +44,7 @@ impl Budget {
     }
 
     /// Waits until there is room for so many operations of so many bytes together. More than all the
-    /// room gets all of it, alone.
+    /// room gets all of it, alone. Dropping the future takes nothing.
     pub async fn admit(&self, operations: usize, wire_bytes: usize) -> Share {
         let bytes = operations
             .saturating_mul(OVERHEAD_BYTES)
@@ -195,6 +195,9 @@ impl Delivery {
     /// Many at a time cost a fraction of what they cost one by one: what is shared between tasks is
     /// touched once a lane.
     ///
+    /// Not to be gone on after when the future is dropped: some lanes have their part then, and the rest
+    /// is lost, its tickets open for ever.
+    ///
     /// # Errors
     /// A lane has ended; why is the result of its task.
     pub async fn submit(&self, writes: Vec<Write>) -> Result<(), LaneEnded> {
@@ -211,7 +214,7 @@ impl Delivery {
     }
 
     /// Hands operations, each the only one of its key until all are resolved, to one lane: that which
-    /// has least to do.
+    /// has least to do. Dropped before it is done, it has handed over nothing; the operations are lost.
     ///
     /// # Errors
     /// As [`Self::submit`].
@@ -222,14 +225,19 @@ impl Delivery {
     }
 
     async fn send(&self, lane: &Lane, writes: Vec<Write>) -> Result<(), LaneEnded> {
+        let room = lane.sender.reserve().await.map_err(|_| LaneEnded)?;
+        // Counted once nothing is waited for any more, so that a future which is dropped leaves nothing
+        // counted that no lane resolves; and before the lane can resolve it.
         let count = writes.len();
         self.in_flight.send_modify(|open| *open += count as u64);
         lane.open.fetch_add(count, Ordering::Relaxed);
         self.meter.handed_over();
-        lane.sender.send(writes).await.map_err(|_| LaneEnded)
+        room.send(writes);
+        Ok(())
     }
 
-    /// Waits until everything that was submitted is resolved.
+    /// Waits until everything that was submitted is resolved; not for what a call that goes on at the same
+    /// time has still to hand over.
     pub async fn drained(&self) {
         let mut in_flight = self.in_flight.subscribe();
         // The sender lives in `self`, so this cannot fail.
