@@ -155,8 +155,8 @@ pub async fn within(
     Ok(rows.iter().map(|row| Key::new(row.get(0))).collect())
 }
 
-/// The keys of about `rows` rows, each as likely as any other, of a table of about so many. All of them are
-/// looked at, but for their out-of-line values.
+/// The keys of about `rows` rows, and of no more, each as likely as any other, of a table of about
+/// `estimated`. All rows are looked at, but for their out-of-line values.
 ///
 /// # Errors
 /// The statement failed.

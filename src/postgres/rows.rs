@@ -94,11 +94,14 @@ impl Query {
             .unwrap_or_default()
     }
 
-    /// About `percent` of a hundred rows, each as likely as any other.
+    /// So many rows (`$1`) of about `percent` in a hundred, each as likely as any other. They are shuffled
+    /// before they are cut off, since they come as they lie in the table; the server keeps no more of
+    /// them meanwhile than are wanted.
     pub(super) fn at_random(&self, percent: f64) -> String {
         let filter = self.filtered("WHERE");
         format!(
-            "{} TABLESAMPLE BERNOULLI ({percent}){filter} LIMIT $1::pg_catalog.int8",
+            "{} TABLESAMPLE BERNOULLI ({percent}){filter}
+             ORDER BY pg_catalog.random() LIMIT $1::pg_catalog.int8",
             self.select
         )
     }

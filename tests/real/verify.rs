@@ -315,6 +315,38 @@ fn an_index_of_one_shot_runs_differs_where_the_table_has_changed_since() {
     });
 }
 
+/// Else only what lies first in the table would ever be looked at.
+#[test]
+fn a_sample_is_of_the_whole_table_also_when_its_size_is_not_known_or_much_underestimated() {
+    in_world(async |world| {
+        world
+            .execute("ALTER TABLE integrated_records SET (autovacuum_enabled = off)")
+            .await;
+        add_rows(world, 100).await;
+        let run = world.sync_es(&["run", "--snapshot-only"]);
+        run.output().await.succeeded();
+        for estimated in [0, 100] {
+            world
+                .execute(
+                    "INSERT INTO integrated_records (hk, name)
+                     SELECT 'late-' || n, 'n' FROM generate_series(1, 900) AS n",
+                )
+                .await;
+            // Up to version 13, nothing known is 0.
+            let estimate = "SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE relname = 'integrated_records'";
+            assert_eq!(world.ask::<i64>(estimate).await, Some(estimated));
+            let report = verify(world, &["--sample", "100"], &[7]).await;
+            assert_eq!(report["rows"], 100);
+            let late = found(&report).len();
+            assert!((60..100).contains(&late), "{late} of the 900 that lie last");
+            world
+                .execute("DELETE FROM integrated_records WHERE hk LIKE 'late-%'")
+                .await;
+            world.execute("VACUUM ANALYZE integrated_records").await;
+        }
+    });
+}
+
 #[test]
 fn an_id_that_is_no_value_of_the_keys_type_is_a_document_without_a_row() {
     in_world(async |world| {
