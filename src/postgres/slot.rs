@@ -186,7 +186,9 @@ pub async fn barrier(
 /// # Errors
 /// The query failed.
 pub async fn until_visible(client: &Client, xids: &[u32]) -> Result<(), Error> {
-    const PAUSE: Duration = Duration::from_millis(2);
+    // Nearly always a moment is enough; while a synchronous standby is away, it can be hours.
+    const PAUSE_MAX: Duration = Duration::from_millis(250);
+    let mut pause = Duration::from_millis(2);
     let sql = "SELECT pg_catalog.pg_current_snapshot()::text";
     loop {
         let row = client
@@ -197,7 +199,8 @@ pub async fn until_visible(client: &Client, xids: &[u32]) -> Result<(), Error> {
         if snapshot.is_some_and(|snapshot| xids.iter().all(|&xid| snapshot.sees(xid))) {
             return Ok(());
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(PAUSE_MAX);
     }
 }
 
