@@ -118,7 +118,7 @@ impl Heal<'_> {
         let mending = Mending::start(self.writer, LANES, layout);
         let mut mended = Mended::default();
         let compared = self.compare(&mending, shutdown, &mut mended).await;
-        mended.books = mending.end(compared.is_ok()).await?;
+        mended.books = mending.end(matches!(compared, Ok(Ended::Complete))).await?;
         Ok((compared?, mended))
     }
 
