@@ -197,7 +197,9 @@ impl Watch {
                 continue;
             }
             if transaction.truncates {
-                due.clear();
+                for judged in due.values_mut() {
+                    *judged = (transaction.commit, Last::Deleted);
+                }
             }
             let judged = transaction.keys.into_iter();
             for (key, last) in judged.filter(|(key, _)| !key.starts_with(REFUSED)) {
@@ -347,7 +349,9 @@ impl Watch {
             b'D' => open.note(&rest[5..], Last::Deleted),
             b'T' => {
                 open.truncates = true;
-                open.keys.clear();
+                for last in open.keys.values_mut() {
+                    *last = Last::Deleted;
+                }
             }
             _ => {}
         }
