@@ -132,8 +132,8 @@ impl<P> Acknowledgement<P> {
     }
 
     /// Whether every ticket is done.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
+    #[cfg(test)]
+    fn is_done(&self) -> bool {
         self.entries.is_empty()
     }
 

@@ -18,7 +18,11 @@ pub(super) const PAUSE: Duration = Duration::from_millis(250);
 /// The query failed.
 pub async fn take(client: &Client, name: &str) -> Result<bool, Error> {
     let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1::text, 0))";
-    ask(client, sql, name).await
+    let row = client
+        .query_one(sql, &[&name])
+        .await
+        .map_err(Error::doing(format!("taking the lock {name}")))?;
+    Ok(row.get(0))
 }
 
 /// [`take`], for as long as the session of one that has just ended may still have it.
@@ -34,23 +38,4 @@ pub async fn take_once_let_go(client: &Client, name: &str) -> Result<bool, Error
         tokio::time::sleep(PAUSE).await;
     }
     Ok(true)
-}
-
-/// Whether no session has the lock.
-///
-/// # Errors
-/// The query failed.
-pub async fn is_free(client: &Client, name: &str) -> Result<bool, Error> {
-    // Given back at the end of the statement.
-    let sql =
-        "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0))";
-    ask(client, sql, name).await
-}
-
-async fn ask(client: &Client, sql: &str, name: &str) -> Result<bool, Error> {
-    let row = client
-        .query_one(sql, &[&name])
-        .await
-        .map_err(Error::doing(format!("taking the lock {name}")))?;
-    Ok(row.get(0))
 }

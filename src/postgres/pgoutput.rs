@@ -1,7 +1,7 @@
 //! One pgoutput message: bytes to typed (manual: "Logical Replication Message Formats").
 //!
-//! Cells stay where they came, as ranges over the message, so a row is never copied. Begin and
-//! Commit are read by the replication client and arrive as frames. Every length is checked: a
+//! Cells stay where they came, as ranges over the message, so a row is never copied. Begin, Commit and
+//! logical messages are read by the replication client and do not come here. Every length is checked: a
 //! message that is not understood ends the stream, because going on past it would lose changes.
 
 use std::ops::Range;
@@ -41,7 +41,8 @@ pub enum Message {
         /// Oids of the emptied relations.
         relations: Vec<u32>,
     },
-    /// `Y`, `O`, `M`: types (their facts come from the catalog), origins, logical messages.
+    /// `Y`, `O`: types (their facts come from the catalog) and origins; `M`, a logical message, would be
+    /// another, but the client does not pass it on.
     Other,
 }
 
@@ -54,8 +55,6 @@ pub struct RelationMessage {
     pub schema: String,
     /// Table name.
     pub name: String,
-    /// Replica identity: `d`efault, `n`othing, `f`ull, `i`ndex.
-    pub identity: u8,
     /// The published columns in order.
     pub columns: Vec<ColumnMessage>,
 }
@@ -148,7 +147,7 @@ impl Message {
 
 fn relation(reader: &mut Reader<'_>) -> Result<RelationMessage, PgoutputError> {
     let (oid, schema, name) = (reader.u32()?, reader.name()?, reader.name()?);
-    let (identity, count) = (reader.u8()?, reader.u16()?);
+    let (_identity, count) = (reader.u8()?, reader.u16()?);
     let mut columns = Vec::with_capacity(count.into());
     for _ in 0..count {
         let identity = reader.u8()? & 1 == 1;
@@ -164,7 +163,6 @@ fn relation(reader: &mut Reader<'_>) -> Result<RelationMessage, PgoutputError> {
         oid,
         schema,
         name,
-        identity,
         columns,
     })
 }
@@ -303,7 +301,7 @@ mod tests {
         let Message::Relation(relation) = Message::parse(bytes).unwrap() else {
             panic!("not a relation")
         };
-        assert_eq!((relation.oid, relation.identity), (0x4001, b'd'));
+        assert_eq!(relation.oid, 0x4001);
         assert_eq!(
             (relation.schema.as_str(), relation.name.as_str()),
             ("public", "t")

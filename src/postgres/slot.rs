@@ -4,7 +4,7 @@
 //! must be in the snapshot. The exported snapshot sees exactly them. When it is gone (a resume, or a
 //! one-shot run that has no slot), an ordinary snapshot may miss a transaction whose commit is
 //! written but not yet visible. So the end of every transaction that could be meant is awaited:
-//! until `pg_snapshot_xmin` has passed an `xmax` read after the point was fixed.
+//! until `pg_snapshot_xmin` has reached a transaction id that was taken after the point was fixed.
 
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,6 @@ pub struct Retention {
     pub active: bool,
     /// What was confirmed: changes before it are gone.
     pub confirmed_flush: Option<Lsn>,
-    /// WAL from here on is kept.
-    pub restart: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
     /// WAL that is kept for it.
@@ -85,7 +83,7 @@ pub async fn retention(client: &Client, name: &str) -> Result<(Lsn, Option<Reten
     let sql = "WITH w AS (SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
                 THEN pg_catalog.pg_last_wal_replay_lsn()
                 ELSE pg_catalog.pg_current_wal_insert_lsn() END AS wal_end)
-        SELECT w.wal_end, s.active, s.confirmed_flush_lsn, s.restart_lsn, s.wal_status,
+        SELECT w.wal_end, s.active, s.confirmed_flush_lsn, s.wal_status,
             pg_catalog.pg_wal_lsn_diff(w.wal_end, s.restart_lsn)::int8, s.safe_wal_size
         FROM w LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1::text";
     let row = client
@@ -99,12 +97,11 @@ pub async fn retention(client: &Client, name: &str) -> Result<(Lsn, Option<Reten
     let retention = row.get::<_, Option<bool>>(1).map(|active| Retention {
         active,
         confirmed_flush: lsn(2),
-        restart: lsn(3),
-        wal_status: row.get(4),
+        wal_status: row.get(3),
         retained_bytes: row
-            .get::<_, Option<i64>>(5)
+            .get::<_, Option<i64>>(4)
             .map(|bytes| bytes.max(0).unsigned_abs()),
-        safe_bytes: row.get(6),
+        safe_bytes: row.get(5),
     });
     Ok((lsn(0).unwrap_or_default(), retention))
 }
@@ -152,14 +149,14 @@ pub async fn next_transaction_id(client: &Client) -> Result<u64, Error> {
     transaction_id(client, sql).await
 }
 
-/// Waits until every transaction below `xmax` has ended, and so is visible or gone. Calls `waiting`
+/// Waits until every transaction below `next_xid` has ended, and so is visible or gone. Calls `waiting`
 /// now and then with the id it waits for.
 ///
 /// # Errors
 /// The query failed.
 pub async fn barrier(
     client: &Client,
-    xmax: u64,
+    next_xid: u64,
     mut waiting: impl FnMut(u64),
 ) -> Result<(), Error> {
     const PAUSE: Duration = Duration::from_millis(100);
@@ -168,7 +165,7 @@ pub async fn barrier(
     let mut looks = 0_u32;
     loop {
         let xmin = transaction_id(client, sql).await?;
-        if xmin >= xmax {
+        if xmin >= next_xid {
             return Ok(());
         }
         if looks.is_multiple_of(REPORT_EVERY) {
