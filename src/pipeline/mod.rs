@@ -8,6 +8,7 @@ mod comparison;
 mod completer;
 mod decoder;
 mod drain;
+mod ends;
 mod failure;
 mod generation;
 mod job;
@@ -36,7 +37,6 @@ mod tail;
 mod target;
 mod vectors;
 mod verify;
-mod watch;
 
 pub use check::check;
 pub use failure::Failure;

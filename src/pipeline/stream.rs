@@ -1,9 +1,9 @@
 //! The stream loop: frames → operations at their commit's version → (rows read again) → delivery →
 //! position stored → position confirmed.
 //!
-//! Three parts: the [`Decoder`] takes frames and opens tickets in commit order, the *submitter*
-//! completes rows and hands them to the lanes, the [`Keeper`] stores what is reached and only then
-//! lets it be confirmed. Memory between them is bounded in bytes.
+//! Four parts: the [`Decoder`] takes frames and opens tickets in commit order, the *completer* reads
+//! rows again where it must, the *submitter* hands all to the lanes, the [`Keeper`] stores what is
+//! reached and only then lets it be confirmed. Memory between them is bounded in bytes.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use super::{
     bound::Bound,
     decoder::Decoder,
     drain::{DRAIN, Ended, drain, lane_failure, prefer_stop},
+    ends::check_ends,
     keeper::Keeper,
     probe::measure,
     record::Record,
     tail::{Finished, Shared, Tail},
     vectors::build_beside,
-    watch::watch,
 };
 use crate::{
     change::Lsn,
@@ -32,7 +32,7 @@ use crate::{
     stop::Stop,
 };
 
-/// Operations between decoder and submitter, at most; bytes are the nearer bound.
+/// Operations between decoder and completer, at most; bytes are the nearer bound.
 const QUEUE_LENGTH: usize = 4_096;
 
 /// Streams until asked to end.
@@ -78,7 +78,7 @@ pub(super) async fn follow(
         Some(ended) = lanes.join_next() => Some(lane_failure(ended)),
         Some(ended) = tasks.join_next() => Some(task_failure(ended)),
         failure = keeper.run() => Some(failure),
-        failure = watch(&shared.tail) => Some(failure),
+        failure = check_ends(&shared.tail) => Some(failure),
         failure = build_beside(&shared.tail, retry) => Some(failure),
         never = Box::pin(measure(&shared, seeking)) => match never {},
     };

@@ -2,8 +2,9 @@
 //!
 //! PostgreSQL 18 streams nothing, without an error, when the publication is gone; no version tells of
 //! a partition that is attached, detached or truncated by itself; and an index that was made anew
-//! takes changes as if nothing were missing. What is found here ends the attempt before more is
-//! confirmed, and the index is looked at before each confirmation too; what a person need not mend, the next attempt makes good by reading the table anew.
+//! takes changes as if nothing were missing. What is found here ends the attempt; the index is also
+//! looked at before each confirmation (`keeper.rs`). Unless a person has to mend something, the next
+//! attempt reads the table anew.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs until something is not as it was.
-pub(super) async fn watch(tail: &Tail) -> Failure {
+pub(super) async fn check_ends(tail: &Tail) -> Failure {
     let mut serving = false;
     loop {
         tokio::time::sleep(INTERVAL).await;
