@@ -1,8 +1,9 @@
 //! Keeps an Elasticsearch alias equal to a PostgreSQL table.
 //!
 //! The rooms below stand in the order of the data's way: PostgreSQL bytes → row → document → bulk
-//! request → acknowledgement → position. A room may use those above it; only [`pipeline`] knows
-//! both ends. ARCHITECTURE.md has the map.
+//! request → acknowledgement → position. A room uses no room that stands below it but [`observe`], and
+//! not every one above it: `tests/house.rs` has the table. Only [`pipeline`] knows both ends.
+//! ARCHITECTURE.md has the map.
 
 #[macro_use]
 mod failpoint;

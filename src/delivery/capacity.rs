@@ -2,7 +2,7 @@
 //! after each success.
 //!
 //! One level for both: an overload halves it, a success raises it by a step, so that what
-//! Elasticsearch cannot take falls by a quarter at once and comes back slowly (additive increase,
+//! Elasticsearch cannot take falls to a quarter at once and comes back slowly (additive increase,
 //! multiplicative decrease, as TCP does it). Requests that were under way when the level fell speak
 //! of the load before it and do not lower it again. A request that is too large whatever the load is
 //! remembered beside it: the load does not change that limit. Pure: no clock, no I/O.

@@ -23,9 +23,9 @@ const OVERHEAD_BYTES: usize = 512;
 /// Parcels waiting in a lane, at most; the byte bound is nearly always the nearer one.
 const LANE_LENGTH: usize = 8_192;
 
-/// Room for so many wire bytes of operations. Who submits operations that come on top of those
-/// from the source (rows read again, the deletes of a sweep) needs a budget of their own: the
-/// source's may be held by operations that are queued behind them.
+/// Room for so many wire bytes of operations. Operations beside the source's own (rows read again, the
+/// deletes of a sweep) need another budget than the source's: that one can be full of operations which
+/// are queued behind them, and which give nothing back before they are through.
 #[derive(Debug)]
 pub struct Budget {
     room: Arc<Semaphore>,

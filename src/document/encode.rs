@@ -163,9 +163,9 @@ impl<'a> Writer<'a> {
         Ok(true)
     }
 
-    /// Writes a text, or an array of texts, whose bytes stand in JSON as they are; false, and nothing is
-    /// written, if it is no such column or they do not. Most columns of most tables are text, and most
-    /// text is plain: it is looked at once and copied.
+    /// Writes a text, or an array of texts, that needs no escape in JSON. For any other value it writes
+    /// nothing and gives false. Most columns of most tables are text, and most text is plain: it is
+    /// looked at once and copied.
     fn plain(&mut self, leaf: &Leaf) -> bool {
         let Cell::Binary(range) = &self.row.cells[leaf.column] else {
             return false;

@@ -1,6 +1,6 @@
 //! Up to which LSN rows may have been read ahead of the stream: the record says it first.
 //!
-//! The submitter asks for a bound, the keeper, who alone writes the record, stores it. A row that was
+//! The completer asks for a bound, the keeper, who alone writes the record, stores it. A row that was
 //! read again goes out only once the stored bound covers what it may show, so that the process after
 //! a crash knows it too. The bound lies ahead of the readings (`ahead.rs`): it is nearly always there
 //! before it is needed.

@@ -351,9 +351,9 @@ async fn add_fields(
     Ok(fields)
 }
 
-/// Up to where rows have been read ahead into the index of `base`, which is gone on from: as its own
-/// writer left it when it was `fenced`, which can be further than it was when it was looked up. Not
-/// known when another run came behind it, such as a one-shot run into the same index.
+/// Up to where rows were read ahead into the index of `base`, the run that is gone on from. Its writer
+/// can have raised that after `base` was looked up, so it is taken from the run that was `fenced`. When
+/// that is another run, such as a one-shot run that has come since, it is not known.
 fn read_ahead_to(base: &Run, fenced: Option<&Run>) -> Option<Lsn> {
     let fenced = fenced.filter(|fenced| fenced.number == base.number)?;
     fenced.read_ahead_to

@@ -19,8 +19,9 @@ use crate::{
 /// Between two looks at the slot.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Percents of the WAL that may be kept above which it warns, and down to which it has warned.
+/// It warns when the slot keeps more than so many percent of the WAL that it may keep.
 const WARN_ABOVE: u64 = 50;
+/// After a warning, the slot must be down to so many percent before it warns again.
 const WARN_AGAIN_BELOW: u64 = 40;
 
 /// Between two documents that are sought.

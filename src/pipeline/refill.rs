@@ -1,4 +1,5 @@
-//! Rows with an out-of-line value that an UPDATE did not bring: read again, whole, by key.
+//! Rows read again, whole, by key: those with an out-of-line value that an UPDATE did not bring, and those
+//! whose document may be newer than the change (`ahead.rs`).
 //!
 //! What is read may be newer than the change; then the newer change is still to come and writes its
 //! own version, with a row that is as new at least (`ahead.rs`). It is never older: the read waits

@@ -80,6 +80,8 @@ impl Shared {
         Ok(())
     }
 
+    /// Deletes every document that is older than the TRUNCATE at `version`. Only the index tells which
+    /// there are, so all that was submitted before is waited for first.
     async fn truncate(
         &self,
         version: Version,

@@ -29,7 +29,7 @@ pub(super) struct Sweep<'a, P> {
     pub delivery: &'a Delivery,
     /// Where the deletes are answered for.
     pub acknowledger: &'a Arc<Acknowledger<P>>,
-    /// The ticket they are counted under; it stays unsealed until the caller seals it.
+    /// The ticket they are counted under; the caller keeps it open until the sweep is done.
     pub ticket: Ticket,
     /// Deletes need none, but travel with one.
     pub layout: Arc<Layout>,

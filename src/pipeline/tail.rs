@@ -58,7 +58,7 @@ pub(super) struct Tail {
 pub(super) struct AliasSwitch {
     /// Where it points until then.
     pub from: Vec<String>,
-    /// The WAL's end when the snapshot was complete.
+    /// A mark that was put into the WAL when the snapshot was complete.
     pub at: Lsn,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Finished {
     Submitter,
 }
 
-/// What the decoder hands to the submitter.
+/// What the decoder hands to the completer, and that to the submitter.
 pub(super) enum Item {
     /// An operation, in its order.
     Write {

@@ -307,8 +307,12 @@ pub async fn table(client: &Client, schema: &str, name: &str) -> Result<Option<T
     }))
 }
 
-/// An estimate of rows, which nothing depends on but a progress bar.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+/// An estimate of rows, by which progress is told, and of how many rows a sample is taken.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count of rows, above 0 and far below 2^53"
+)]
 fn estimate(tuples: f64) -> u64 {
     tuples as u64
 }
