@@ -214,13 +214,15 @@ impl<'a> Attempt<'a> {
         shutdown: &mut Shutdown,
     ) -> Result<Option<NewSlot>, Failure> {
         let names = &self.job.names;
-        // A healing that ends before it has its slot begins with that again; a snapshot begins anew.
-        record.run.phase = match phase {
-            Phase::Heal => Phase::Heal,
-            _ => Phase::Preparing,
-        };
+        if phase == Phase::Heal {
+            // The index goes on being of use: what ends before it has its slot is a healing again.
+            record.run.phase = Phase::Heal;
+            record.run.barrier_xmax = None;
+        } else {
+            record.run.phase = Phase::Preparing;
+            record.run.acknowledged_lsn = None;
+        }
         record.run.last_synced_item = None;
-        record.run.acknowledged_lsn = None;
         record.store().await?;
         failpoint!("intent-stored", Failure::Heals);
         if drop_slot && slot::drop_slot(&self.session.client, &names.slot).await? {

@@ -176,11 +176,12 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
     )?;
     same_history(facts, acknowledged)?;
     own_slot(facts, run)?;
+    if run.phase == Phase::Heal && run.barrier_xmax.is_none() {
+        // The new slot was not noted: nothing rests on one that is there.
+        return lost(facts, run, "gone");
+    }
     let slot = facts.names.slot.clone();
     let found = match &facts.slot {
-        _ if run.phase == Phase::Heal && run.acknowledged_lsn.is_none() => {
-            return lost(facts, run, "gone");
-        }
         None => return lost(facts, run, "gone"),
         Some(found) if found.is_lost() => {
             let state = "invalidated (its WAL was removed: see max_slot_wal_keep_size)";

@@ -287,7 +287,7 @@ fn an_index_of_somebody_else_or_of_something_else_is_never_written() {
 fn a_healing_without_its_slot_makes_that_again_and_is_no_snapshot() {
     for left_over in [false, true] {
         let mut facts = at(Phase::Heal);
-        facts.run.as_mut().unwrap().acknowledged_lsn = None;
+        facts.run.as_mut().unwrap().barrier_xmax = None;
         facts.slot = facts.slot.filter(|_| left_over);
         facts.lost_slot = LostSlot::Heal;
         assert_eq!(planned(&facts), Plan::Heal { slot_made: false });

@@ -93,8 +93,8 @@ pub enum Phase {
     Snapshot,
     /// Deleting documents whose rows have gone (one-shot runs).
     Sweep,
-    /// Comparing the index with the table and mending it, after a slot was lost. Without an acknowledged
-    /// position the new slot is yet to be made.
+    /// Comparing the index with the table and mending it, after a slot was lost. Without a `barrier_xmax`
+    /// the new slot is yet to be made.
     Heal,
     /// Following the slot.
     Stream,
