@@ -211,9 +211,7 @@ impl Client {
         let mut renewed = false;
         loop {
             let pick = self.health().pick(Instant::now());
-            let sent = self.send(&pick, method, path, query, body.clone()).await;
-            tries -= 1;
-            match sent {
+            match self.send(&pick, method, path, query, body.clone()).await {
                 Ok(response) => {
                     self.health().answered(pick.node);
                     if response.status == UNAUTHORIZED && !renewed && self.renew(pick.node)? {
@@ -226,6 +224,7 @@ impl Client {
                 }
                 Err(error) => {
                     self.health().failed(&pick, Instant::now());
+                    tries -= 1;
                     if tries == 0 || matches!(error, Error::TimedOut { .. }) {
                         return Err(error);
                     }
