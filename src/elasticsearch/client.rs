@@ -211,10 +211,11 @@ impl Client {
         let mut renewed = false;
         loop {
             let pick = self.health().pick(Instant::now());
+            let sent_as = lock(&self.shared.nodes[pick.node].headers).clone();
             match self.send(&pick, method, path, query, body.clone()).await {
                 Ok(response) => {
                     self.health().answered(pick.node);
-                    if response.status == UNAUTHORIZED && !renewed && self.renew(pick.node)? {
+                    if response.status == UNAUTHORIZED && !renewed && self.renew(&sent_as)? {
                         renewed = true;
                         continue;
                     }
@@ -255,16 +256,18 @@ impl Client {
         }
     }
 
-    /// Takes up credentials that were renewed; false when they are those that were refused.
-    fn renew(&self, node: usize) -> Result<bool, Error> {
-        let Some(renewed) = &self.shared.renewed_auth else {
+    /// Takes up credentials that were renewed, for every node, since the next try may go to another;
+    /// false when they are those that were refused. Another request may have taken them up meanwhile.
+    fn renew(&self, refused: &HeaderMap) -> Result<bool, Error> {
+        let renewed = self.shared.renewed_auth.as_ref().map(|renewed| renewed());
+        let Some(auth @ (Auth::Basic { .. } | Auth::ApiKey(_))) = renewed else {
             return Ok(false);
         };
-        let renewed = headers(&renewed(), &self.shared.opaque_id)?;
-        let mut headers = lock(&self.shared.nodes[node].headers);
-        let differ = *headers != renewed;
-        *headers = renewed;
-        Ok(differ)
+        let renewed = headers(&auth, &self.shared.opaque_id)?;
+        for node in &self.shared.nodes {
+            lock(&node.headers).clone_from(&renewed);
+        }
+        Ok(renewed != *refused)
     }
 
     fn health(&self) -> MutexGuard<'_, Nodes> {
@@ -462,6 +465,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{self, BufRead, BufReader, Write},
+        net::{TcpListener, TcpStream},
+        thread::{self, JoinHandle},
+    };
+
     use super::*;
 
     const SECRET: &str = "hunter2";
@@ -529,6 +538,80 @@ mod tests {
         ] {
             assert!(!text.contains(SECRET), "{text}");
         }
+    }
+
+    /// A node that answers each request, on a connection of its own, in turn: by closing it without a
+    /// word, with 401, or as a node does that knows us. Gives what was in their `Authorization`.
+    fn node(answers: &'static [&'static str]) -> (Url, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let node = thread::spawn(move || {
+            let answer = |(answer, connection): (&&str, io::Result<TcpStream>)| {
+                let mut connection = BufReader::new(connection.unwrap());
+                let mut authorization = String::new();
+                let mut line = String::new();
+                while connection.read_line(&mut line).unwrap() > 2 {
+                    if let Some(value) = line.strip_prefix("authorization: ") {
+                        value.trim_end().clone_into(&mut authorization);
+                    }
+                    line.clear();
+                }
+                connection.get_mut().write_all(answer.as_bytes()).unwrap();
+                authorization
+            };
+            answers
+                .iter()
+                .zip(listener.incoming())
+                .map(answer)
+                .collect()
+        });
+        (url.parse().unwrap(), node)
+    }
+
+    const SILENCE: &str = "";
+    const UNKNOWN: &str =
+        "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    const KNOWN: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+
+    fn with_renewed_key(urls: Vec<Url>) -> Client {
+        Client::new(&Options {
+            urls,
+            renewed_auth: Some(Arc::new(|| Auth::ApiKey("new".into()))),
+            ..options("http://h", Auth::ApiKey("old".into()))
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_renewed_key_is_tried_even_where_no_other_try_is_left() {
+        // Each node is asked for a sign of life before it is proven.
+        let (url, node) = node(&[SILENCE, UNKNOWN, UNKNOWN, KNOWN]);
+        let client = with_renewed_key(vec![url]);
+        let answer = client.request(Method::Get, "x", &[], None).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let new = "ApiKey new";
+        assert_eq!(node.join().unwrap().pop().as_deref(), Some(new));
+    }
+
+    #[tokio::test]
+    async fn a_renewed_key_goes_to_every_node() {
+        let (first, one) = node(&[KNOWN, UNKNOWN]);
+        let (second, other) = node(&[KNOWN, KNOWN]);
+        let client = with_renewed_key(vec![first, second]);
+        let answer = client.request(Method::Get, "x", &[], None).await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(one.join().unwrap(), ["ApiKey old"; 2]);
+        assert_eq!(other.join().unwrap(), ["ApiKey new"; 2]);
+    }
+
+    #[test]
+    fn a_key_that_another_request_took_up_meanwhile_is_tried_too() {
+        let client = with_renewed_key(vec!["http://h".parse().unwrap()]);
+        let old = headers(&Auth::ApiKey("old".into()), "sync-es").unwrap();
+        let new = headers(&Auth::ApiKey("new".into()), "sync-es").unwrap();
+        assert!(client.renew(&old).unwrap());
+        assert!(client.renew(&old).unwrap());
+        assert!(!client.renew(&new).unwrap());
     }
 
     #[test]
