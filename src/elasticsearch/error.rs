@@ -96,8 +96,9 @@ impl Error {
                 self.is_overload()
                     // Keys are renewed while we run, and not everywhere at the same moment.
                     || *status == 401
-                    // Shards that are not there yet: the root cause may be left out of the answer.
-                    || *status == 503
+                    // Shards or nodes that are not there yet: the root cause may be left out of the
+                    // answer, and 502 is that of every failed connection between nodes.
+                    || matches!(status, 502..=504)
                     || HEALING_KINDS.contains(&kind.as_str())
                     || kind == "cluster_block_exception" && is_passing_block(reason)
                     || kind == &format!("http_{status}") && matches!(status, 408 | 500..=599)
@@ -196,6 +197,8 @@ mod tests {
         assert!(heals(503, "cluster_block_exception", starting));
         assert!(heals(503, "master_not_discovered_exception", ""));
         assert!(heals(502, "http_502", ""));
+        assert!(heals(502, "node_not_connected_exception", ""));
+        assert!(heals(504, "receive_timeout_transport_exception", ""));
         assert!(heals(429, "http_429", ""));
         let set = "index [v] blocked by: [FORBIDDEN/8/index write (api)];";
         assert!(!heals(403, "cluster_block_exception", set));
