@@ -67,6 +67,7 @@ impl ReplicationError {
         match &self.source {
             PgWireError::Io(_) | PgWireError::Task(_) | PgWireError::Internal(_) => true,
             PgWireError::Server(text) => sqlstate(text).is_none_or(heals),
+            PgWireError::Tls(text) => is_broken_handshake(text),
             _ => false,
         }
     }
@@ -83,6 +84,13 @@ impl ReplicationError {
     pub fn is_denied(&self) -> bool {
         matches!(&self.source, PgWireError::Server(text) if sqlstate(text) == Some("42501"))
     }
+}
+
+/// Whether the connection broke during the TLS handshake. The client keeps only the text of what the
+/// system or `tokio-rustls` said; what TLS itself finds wrong (a certificate) reads otherwise.
+fn is_broken_handshake(text: &str) -> bool {
+    let cause = text.strip_prefix("TLS handshake failed: ");
+    cause.is_some_and(|cause| cause.contains("(os error ") || cause == "tls handshake eof")
 }
 
 /// The SQLSTATE that the client writes into its error text.
@@ -358,6 +366,19 @@ mod tests {
             doing: String::new(),
             source: PgWireError::Server(text.to_owned()),
         }
+    }
+
+    #[test]
+    fn a_handshake_that_broke_off_heals_and_a_wrong_certificate_does_not() {
+        let tls = |text: &str| ReplicationError {
+            doing: String::new(),
+            source: PgWireError::Tls(text.to_owned()),
+        };
+        let reset = io::Error::from_raw_os_error(104);
+        assert!(tls(&format!("TLS handshake failed: {reset}")).heals());
+        assert!(tls("TLS handshake failed: tls handshake eof").heals());
+        assert!(!tls("TLS handshake failed: invalid peer certificate: UnknownIssuer").heals());
+        assert!(!tls("server does not support TLS (SSLRequest rejected)").heals());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
+use super::super::error::heals;
+
 /// No host could be used.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
@@ -60,6 +62,11 @@ pub(super) enum Cause {
          and the host as the certificate does (or choose a weaker sslmode in POSTGRES_URL)"
     )]
     Tls(String),
+    #[error(
+        "the connection broke during the TLS handshake ({0}); is the server up, and does nothing \
+         between forbid TLS?"
+    )]
+    BrokenHandshake(String),
     #[error(
         "TLS: {0}; the server asks for a certificate of ours: name one that it trusts, and its key, \
          in sslcert and sslkey of POSTGRES_URL"
@@ -139,7 +146,10 @@ impl Cause {
         match (error.to_string().as_str(), deepest.as_str()) {
             ("error performing TLS handshake", "server does not support TLS") => Self::NoTls,
             (_, alert) if is_about_our_certificate(alert) => Self::ClientCertificate(deepest),
-            ("error performing TLS handshake", _) => Self::Tls(deepest),
+            ("error performing TLS handshake", _) => match io.map(io::Error::kind) {
+                Some(kind) if is_of_the_wire(kind) => Self::BrokenHandshake(deepest),
+                _ => Self::Tls(deepest),
+            },
             ("invalid configuration", "password missing") => Self::NoPassword,
             ("error connecting to server" | "error communicating with the server", _) => {
                 match io.map(io::Error::kind) {
@@ -161,11 +171,12 @@ impl Cause {
             SqlState::INVALID_PASSWORD => Self::Password,
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Self::Role(message.to_owned()),
             SqlState::INVALID_CATALOG_NAME => Self::Database,
-            SqlState::CANNOT_CONNECT_NOW
-            | SqlState::TOO_MANY_CONNECTIONS
-            | SqlState::ADMIN_SHUTDOWN
-            | SqlState::CRASH_SHUTDOWN => Self::Busy(message.to_owned()),
             SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied(message.to_owned()),
+            // What we ask for when we connect stays the same, so a server that does not understand it
+            // will not either next time.
+            ref state if heals(state.code()) && *state != SqlState::PROTOCOL_VIOLATION => {
+                Self::Busy(message.to_owned())
+            }
             _ => Self::Server(format!("{message} (SQLSTATE {})", code.code())),
         }
     }
@@ -177,6 +188,7 @@ impl Cause {
             | Self::Timeout(_)
             | Self::NoSocket
             | Self::Broken(_)
+            | Self::BrokenHandshake(_)
             | Self::Busy(_)
             | Self::Unfit(_) => true,
             Self::NoTls
@@ -210,9 +222,30 @@ impl Cause {
     pub(super) fn may_differ_with_encryption(&self) -> bool {
         matches!(
             self,
-            Self::NoTls | Self::Tls(_) | Self::ClientCertificate(_) | Self::Role(_)
+            Self::NoTls
+                | Self::Tls(_)
+                | Self::BrokenHandshake(_)
+                | Self::ClientCertificate(_)
+                | Self::Role(_)
         )
     }
+}
+
+/// Whether a connection failed beneath TLS. What TLS itself finds wrong comes as `InvalidData`.
+fn is_of_the_wire(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::NotConnected
+            | Kind::UnexpectedEof
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
 }
 
 /// An alert about a certificate that comes from the server speaks of the client's. With TLS 1.3 it
@@ -224,6 +257,9 @@ fn is_about_our_certificate(error: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::DuplexStream;
+    use tokio_postgres::{Config, config::SslMode, tls::MakeTlsConnect};
+
     use super::*;
 
     fn error(causes: &[(&str, Cause)]) -> ConnectError {
@@ -263,6 +299,50 @@ mod tests {
         assert!(error(&[("a", Cause::NoTls), ("b", Cause::Refused)]).heals());
         assert!(!error(&[("a", Cause::Password)]).heals());
         assert!(!error(&[("a", Cause::Tls("UnknownIssuer".to_owned()))]).heals());
+        let reset = Cause::BrokenHandshake("Connection reset by peer".to_owned());
+        assert!(reset.may_differ_with_encryption() && error(&[("a", reset)]).heals());
+    }
+
+    /// What becomes of a connection whose server answers the wish for TLS, and then the handshake, with
+    /// the bytes of `answer`, and closes it. Such an error cannot be made otherwise.
+    async fn handshake(answer: &'static [u8]) -> Cause {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (near, mut far) = tokio::io::duplex(1 << 12);
+        let server = async move {
+            let mut request = [0; 8];
+            far.read_exact(&mut request).await.unwrap();
+            let (wish, alert) = answer.split_at(1);
+            far.write_all(wish).await.unwrap();
+            if !alert.is_empty() {
+                far.read_u8().await.unwrap();
+                far.write_all(alert).await.unwrap();
+                // Whatever else there is to read; the client ends it.
+                tokio::io::copy(&mut far, &mut tokio::io::sink()).await.ok();
+            }
+        };
+        let roots = rustls::RootCertStore::empty();
+        let provider = rustls::crypto::ring::default_provider();
+        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+        let tls = MakeTlsConnect::<DuplexStream>::make_tls_connect(&mut tls, "host").unwrap();
+        let mut config = Config::new();
+        config.user("u").ssl_mode(SslMode::Require);
+        let (connected, ()) = tokio::join!(config.connect_raw(near, tls), server);
+        Cause::of(&connected.err().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_breaks_off_is_told_from_one_that_fails() {
+        assert!(matches!(handshake(b"S").await, Cause::BrokenHandshake(_)));
+        // An alert: handshake_failure.
+        let failed = handshake(b"S\x15\x03\x03\x00\x02\x02\x28").await;
+        assert!(matches!(failed, Cause::Tls(_)), "{failed}");
+        assert!(matches!(handshake(b"N").await, Cause::NoTls));
     }
 
     #[test]
@@ -273,6 +353,8 @@ mod tests {
         assert!(matches!(cause("28000"), Cause::Role(_)));
         assert!(cause("57P03").heals() && !cause("57P03").ends_the_search());
         assert!(cause("53300").heals());
+        assert!(cause("53200").heals() && !cause("53200").ends_the_search());
+        assert!(!cause("08P01").heals());
         assert!(!cause("42501").heals() && cause("42501").ends_the_search());
     }
 }
