@@ -79,9 +79,13 @@ impl Row {
     /// The key of this row.
     ///
     /// # Errors
-    /// The key column is NULL, unchanged or not decodable.
+    /// The key column is NULL, infinite, unchanged or not decodable.
     pub fn key(&self) -> Result<Key, KeyError> {
-        Key::from_value(&self.value(self.relation.key)?)
+        let column = self.relation.key;
+        match self.value(column)? {
+            Value::Null if self.cells[column] != Cell::Null => Err(KeyError::Infinite),
+            value => Key::from_value(&value),
+        }
     }
 
     /// Whether a value is missing because an UPDATE did not touch it.
@@ -101,6 +105,9 @@ pub enum KeyError {
     /// The key column holds NULL.
     #[error("the key is NULL")]
     Null,
+    /// The key column holds `infinity` or `-infinity`, which is [`Value::Null`] to us.
+    #[error("the key is an infinite date or time, for which a document has no form")]
+    Infinite,
     /// The key's value has no text form that identifies a row.
     #[error("a key cannot be made from a value of this type")]
     Unsupported,
@@ -163,4 +170,45 @@ pub enum Action {
     Index(Row),
     /// The document goes.
     Delete,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{Scalar, TypeKind};
+
+    fn key(cell: Cell, bytes: &'static [u8]) -> Result<Key, KeyError> {
+        let ty = Type {
+            oid: 1082,
+            name: "date".to_owned(),
+            kind: TypeKind::Scalar(Scalar::Date),
+        };
+        let relation = Relation {
+            oid: 1,
+            schema: "public".to_owned(),
+            name: "days".to_owned(),
+            columns: vec![Column {
+                name: "day".to_owned(),
+                ty: Arc::new(ty),
+            }],
+            key: 0,
+        };
+        let row = Row {
+            relation: Arc::new(relation),
+            bytes: Bytes::from_static(bytes),
+            cells: vec![cell],
+        };
+        row.key()
+    }
+
+    #[test]
+    fn an_infinite_key_is_told_from_one_that_is_null() {
+        assert_eq!(
+            key(Cell::Binary(0..4), &[0; 4]).unwrap().as_str(),
+            "2000-01-01"
+        );
+        let infinite = key(Cell::Binary(0..4), &[0x7f, 0xff, 0xff, 0xff]);
+        assert!(matches!(infinite, Err(KeyError::Infinite)));
+        assert!(matches!(key(Cell::Null, &[]), Err(KeyError::Null)));
+    }
 }

@@ -2,7 +2,7 @@
 //! snapshot, go on with the stream, or stop and say why. Pure: every rule about when a position may
 //! be trusted stands here, and nowhere else.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     change::{Coverage, Lsn, Windows},
@@ -12,6 +12,7 @@ use crate::{
         slot::Slot,
     },
     stop::Stop,
+    value::Type,
 };
 
 /// How the program was asked to run.
@@ -67,6 +68,8 @@ pub struct Facts {
     pub fingerprint: String,
     /// What makes its key fit.
     pub key: KeyFacts,
+    /// The key column's type, if there is such a column.
+    pub key_type: Option<Arc<Type>>,
     /// The publication, if there is one.
     pub publication: Option<Publication>,
     /// The publication and the partitions, to be compared later.

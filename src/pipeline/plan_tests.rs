@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     elasticsearch::{Meta, RelationName, Response},
     postgres::catalog::{PublishedTable, TableColumn, Used},
+    value::{Scalar, TypeKind},
 };
 
 const INDEX: &str = "integrated_records_v1";
@@ -487,6 +488,7 @@ pub(in crate::pipeline) fn new() -> Facts {
             unidentified: Vec::new(),
             identity_is_full: false,
         },
+        key_type: Some(key_type("text", Scalar::Text)),
         publication: None,
         coverage: Coverage::default(),
         unseen: None,
@@ -494,6 +496,14 @@ pub(in crate::pipeline) fn new() -> Facts {
         index: None,
         run: None,
     }
+}
+
+pub(in crate::pipeline) fn key_type(name: &str, scalar: Scalar) -> Arc<Type> {
+    Arc::new(Type {
+        oid: 1,
+        name: name.to_owned(),
+        kind: TypeKind::Scalar(scalar),
+    })
 }
 
 /// As a run that streams leaves it behind in `phase`.

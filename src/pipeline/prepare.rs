@@ -27,9 +27,10 @@ use crate::{
     postgres::{
         self,
         catalog::{self, Publication, Table},
-        coverage, slot,
+        coverage, resolve, slot,
     },
     stop::Stop,
+    value::Type,
 };
 
 /// The run that this one goes on from: the process's own, unless another instance has written since;
@@ -84,6 +85,7 @@ pub(super) async fn facts(
     Ok(Facts {
         mode: job.mode,
         key: catalog::key(client, table.oid, &names.key).await?,
+        key_type: key_type(client, &table, &names.key).await?,
         slot: if continuous {
             slot::look(client, &names.slot).await?
         } else {
@@ -102,6 +104,14 @@ pub(super) async fn facts(
         lost_slot: job.lost_slot,
         fed: None,
     })
+}
+
+async fn key_type(client: &Client, table: &Table, key: &str) -> Result<Option<Arc<Type>>, Failure> {
+    let Some(column) = table.columns.iter().find(|column| column.name == key) else {
+        return Ok(None);
+    };
+    let mut resolved = resolve(client, &[column.type_oid]).await?;
+    Ok(resolved.remove(&column.type_oid))
 }
 
 /// For a one-shot run: the other index that the alias is on, if a service streams into it, or can go on to.

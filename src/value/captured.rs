@@ -145,6 +145,22 @@ fn what_a_server_sent_becomes_what_the_table_says() {
 }
 
 #[test]
+fn a_type_can_be_a_key_where_its_values_are_one_word_each() {
+    for case in captured() {
+        let value = match decode(&case.ty, &case.bytes) {
+            Ok(Value::Null) | Err(_) => continue,
+            Ok(value) => value,
+        };
+        // As `Key::from_value` has it.
+        let one_word = matches!(
+            value,
+            Value::Bool(_) | Value::Int(_) | Value::Decimal(_) | Value::Text(_)
+        );
+        assert_eq!(case.ty.can_be_key(), one_word, "{}", case.sql);
+    }
+}
+
+#[test]
 fn every_form_that_the_decoder_reads_was_captured() {
     // SentAsText alone is left out: it has no binary form.
     let cases = captured();

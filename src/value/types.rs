@@ -184,6 +184,22 @@ impl Type {
         }
     }
 
+    /// Whether a column of this type can be the key: its values have a text form each. A float has
+    /// none that is exact, and a value of many parts none at all.
+    #[must_use]
+    pub fn can_be_key(&self) -> bool {
+        match &self.kind {
+            TypeKind::Scalar(scalar) => scalar.can_be_key(),
+            TypeKind::Enum => true,
+            TypeKind::Domain(base) => base.can_be_key(),
+            TypeKind::Array(_)
+            | TypeKind::Composite(_)
+            | TypeKind::Range(_)
+            | TypeKind::Multirange(_)
+            | TypeKind::Opaque { .. } => false,
+        }
+    }
+
     /// What stands against bringing values of this type over; to be asked before anything starts.
     /// [`Obstacle::UnknownForm`] hinders only whoever reads the value, [`Obstacle::MemberWithoutSend`]
     /// the whole table.
@@ -229,6 +245,26 @@ fn worst(obstacles: impl Iterator<Item = Obstacle>) -> Option<Obstacle> {
 }
 
 impl Scalar {
+    fn can_be_key(self) -> bool {
+        !matches!(
+            self,
+            Self::Float4
+                | Self::Float8
+                | Self::Json
+                | Self::Jsonb
+                | Self::Point
+                | Self::Line
+                | Self::LineSegment
+                | Self::Box
+                | Self::Path
+                | Self::Polygon
+                | Self::Circle
+                | Self::Vector
+                | Self::HalfVector
+                | Self::Hstore
+        )
+    }
+
     /// The form that a send function of PostgreSQL itself (`LANGUAGE internal`) writes.
     #[must_use]
     pub fn written_by(send: &str) -> Option<Self> {

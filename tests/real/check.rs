@@ -267,6 +267,31 @@ fn a_key_without_index_and_identity_is_mended_line_by_line() {
 }
 
 #[test]
+fn a_key_whose_values_have_no_text_form_is_told_before_there_is_a_row() {
+    in_world(async |world| {
+        world
+            .execute("CREATE TABLE measured (at double precision PRIMARY KEY, name text)")
+            .await;
+        let of_measured = |invocation: Invocation| {
+            invocation
+                .env("POSTGRES_TABLE", "measured")
+                .env("POSTGRES_KEY_COLUMN", "at")
+                .env("SYNC_ES_PUBLICATION", "of_measured")
+        };
+        let check = of_measured(check(world));
+        assert_eq!(Checked::of(&check).await.failed(), ["key type"]);
+        let before = everything(world).await;
+        let run = of_measured(world.sync_es(&["run"])).output().await;
+        assert_eq!(run.code, Some(12), "{}", run.log);
+        assert_eq!(everything(world).await, before);
+        world
+            .execute("ALTER TABLE measured ALTER at TYPE numeric")
+            .await;
+        assert_eq!(Checked::of(&check).await.code, 0);
+    });
+}
+
+#[test]
 fn each_remedy_for_a_partitioned_table_mends_it() {
     in_world(async |world| {
         world

@@ -4,7 +4,7 @@ use super::{
     super::plan::Facts,
     finding::{End, Finding, Verdict},
 };
-use crate::postgres::catalog::quoted;
+use crate::{postgres::catalog::quoted, value::Type};
 
 /// The oldest server that sends binary values in pgoutput.
 const SERVER_VERSION_MIN: u32 = 140_000;
@@ -108,6 +108,7 @@ fn key(facts: &Facts, list: &mut Vec<Finding>) {
                 format!("ALTER TABLE {name} ALTER COLUMN {quoted_key} SET NOT NULL"),
             ),
     );
+    list.extend(facts.key_type.as_deref().map(|ty| key_type(key, ty)));
     let index = facts.key.unique_index.as_deref();
     list.push(
         see("key index", index.unwrap_or("none that fits"))
@@ -119,6 +120,16 @@ fn key(facts: &Facts, list: &mut Vec<Finding>) {
                 format!("ALTER TABLE {name} ADD UNIQUE ({quoted_key})"),
             ),
     );
+}
+
+/// An index would be loaded, or stay empty, until the first row whose key has no form ends the run.
+fn key_type(key: &str, ty: &Type) -> Finding {
+    see("key type", format!("{key} is of type {}", ty.name))
+        .wanted("a type whose values have one text form each")
+        .must(
+            ty.can_be_key(),
+            "POSTGRES_KEY_COLUMN=…  # a column of whole numbers, numeric, text, uuid, dates or times that is NOT NULL and unique; or give this one such a type",
+        )
 }
 
 /// Whether the role may do something, as a phrase.

@@ -9,12 +9,13 @@ use crate::{
         Watermark, privileges::Privileges,
     },
     pipeline::plan::LostSlot,
-    pipeline::plan::tests::{at, new, one_shot, publication_of, slot_of},
+    pipeline::plan::tests::{at, key_type, new, one_shot, publication_of, slot_of},
     postgres::{
         catalog::{PublishedTable, Unidentified, Used},
         retention::Kept,
     },
     stop::Stop,
+    value::Scalar,
 };
 
 const TABLE: &str = r#""public"."integrated_records""#;
@@ -70,7 +71,7 @@ fn fails(mut facts: Facts, (change, what, mend): &Case) {
 
 #[test]
 fn every_run_needs_a_table_that_may_be_read_with_a_usable_key() {
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         (
             |facts| facts.server.version = 130_014,
             "version",
@@ -105,6 +106,11 @@ fn every_run_needs_a_table_that_may_be_read_with_a_usable_key() {
             |facts| facts.table.columns[0].not_null = false,
             "key column",
             r#"ALTER TABLE {TABLE} ALTER COLUMN "hk" SET NOT NULL"#,
+        ),
+        (
+            |facts| facts.key_type = Some(key_type("double precision", Scalar::Float8)),
+            "key type",
+            "POSTGRES_KEY_COLUMN=…  # a column of whole numbers, numeric, text, uuid, dates or times that is NOT NULL and unique; or give this one such a type",
         ),
         (
             |facts| facts.key.unique_index = None,
