@@ -148,6 +148,9 @@ impl DeadLetters {
                 &self.id(key),
                 Version(stored_version(*version).0.saturating_sub(1)),
             );
+            if bulk.bytes_len() >= BULK_BYTES {
+                self.send(&std::mem::take(&mut bulk)).await?;
+            }
         }
         self.send(&bulk).await
     }

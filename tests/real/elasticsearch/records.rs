@@ -172,6 +172,27 @@ async fn a_dead_letter_stays_until_its_key_succeeds_at_a_later_version() {
 }
 
 #[tokio::test]
+async fn more_letters_than_a_request_takes_come_and_go() {
+    let test = Test::new("many-letters").await;
+    let letters = DeadLetters::new(&test.client, test.distribution, &test.name, "generation");
+    letters.prepare().await.unwrap();
+    let keys: Vec<String> = (0..5_000).map(|number| format!("key {number}")).collect();
+    let small = |key: &String| DeadLetter {
+        reason: String::new(),
+        document: None,
+        ..letter(key, 7)
+    };
+    let stored: Vec<_> = keys.iter().map(small).collect();
+    letters.store(&stored).await.unwrap();
+    assert_eq!(letters.count().await.unwrap(), 5_000);
+    let succeeded = keys.iter().map(|key| (Key::new(key), Version(8)));
+    let succeeded: Vec<_> = succeeded.collect();
+    letters.clear(&succeeded).await.unwrap();
+    assert_eq!(letters.count().await.unwrap(), 0);
+    test.clean(&[&test.name]).await;
+}
+
+#[tokio::test]
 async fn records_are_hidden_from_a_search_over_the_alias_and_what_begins_like_it() {
     let test = Test::new("hidden").await;
     Runs::new(&test.client, &test.name, GENERATION)
