@@ -4,8 +4,9 @@
 //! A letter counts as resolved only when it is stored, so [`DeadLetters::store`] returns after
 //! Elasticsearch has acknowledged each one. One letter a key and generation, under a hash of both
 //! (a refused key can be too long for an `_id`), the newest operation's: an external version keeps
-//! an older one from replacing it. A letter of version V is written at 2V and cleared by an
-//! operation of version V or newer at 2V + 1, so that strict versions do for both.
+//! an older one from replacing it. A letter of version V is written at 2V. An operation of version W
+//! that succeeds clears it by a delete at 2W - 1, which counts only if W > V; a purge of this very letter
+//! is a delete at 2V + 1, which a newer letter of the key outlives.
 
 use std::collections::HashMap;
 
