@@ -304,13 +304,20 @@ impl Node {
 
     /// Lets go of all connections of `dead`; requests that are under way keep theirs.
     fn connect_anew(&self, dead: &Arc<Transport>) {
-        let mut current = lock(&self.transport);
-        if !Arc::ptr_eq(&current, dead) {
+        if !Arc::ptr_eq(&self.transport(), dead) {
             return;
         }
-        match transport(&self.url, self.ca_pem.as_deref()) {
-            Ok(fresh) => *current = Arc::new(fresh),
-            Err(error) => tracing::warn!(%error, "connections could not be made anew"),
+        // Before the lock is taken, which every request takes: this reads the system's certificates.
+        let fresh = match transport(&self.url, self.ca_pem.as_deref()) {
+            Ok(fresh) => Arc::new(fresh),
+            Err(error) => {
+                tracing::warn!(%error, "connections could not be made anew");
+                return;
+            }
+        };
+        let mut current = lock(&self.transport);
+        if Arc::ptr_eq(&current, dead) {
+            *current = fresh;
         }
     }
 
