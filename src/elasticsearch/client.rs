@@ -1,11 +1,12 @@
 //! Requests to Elasticsearch and OpenSearch, over the addresses that answer.
 //!
 //! The official client is named here alone, and used as a transport: one single-node transport an
-//! address, because its own pool is a blind round robin. One that did not answer in time is made anew:
-//! its other connections are as dead as the one that was waited for, and each would be waited for. Every request of ours can be repeated
-//! (writes carry an external version, an expected sequence number, or say what is to be), so one
-//! that found no node goes to the next within the same call. No product check and no
-//! `compatible-with` header, which a cluster one major behind would refuse.
+//! address, because its own pool is a blind round robin. A transport whose request timed out is
+//! replaced: its pooled connections are probably dead too, and each would cost another timeout.
+//!
+//! Every request of ours can be repeated (writes carry an external version, an expected sequence
+//! number, or say what is to be), so one that found no node goes to the next within the same call. No
+//! product check and no `compatible-with` header, which a cluster one major behind would refuse.
 //!
 //! A secret stands in the request's header and nowhere else: not in an address, an error or a
 //! `Debug` form.

@@ -129,12 +129,12 @@ pub(super) fn fault(kind: &str, reason: &str) -> Fault {
     }
 }
 
-/// Whether a refusal for want of room says that an idle server would have had none either
-/// (`indexing_pressure.memory.limit`, a tenth of the heap). Elasticsearch gives its sum in the reason:
-/// what it counts for this operation, what is under way, and the limit. The documents (`source_bytes`
-/// of them) are under way themselves where the node that was asked has the primary shard too. Where it
-/// has not, and as much of others is under way there, a document of nearly the limit is taken for too
-/// large although an idle node would have room.
+/// Whether an idle node would have had no room either (`indexing_pressure.memory.limit`, a tenth of the
+/// heap). The reason names the limit, the bytes of the refused operation, and the bytes that were
+/// already under way on the node. When the primary shard refuses, and its node is also the one that was
+/// asked, the request's own documents (`source_bytes`) are among the latter. No answer says whether it
+/// is; it is assumed as soon as at least so many bytes are under way. Where that is wrong, a document of
+/// nearly the limit is taken for too large although an idle node would have room.
 pub(super) fn never_fits(reason: &str, source_bytes: usize) -> bool {
     let Some(numbers) = reason.strip_prefix("rejected execution of ") else {
         return false;
