@@ -80,7 +80,7 @@ impl Runs {
             number: latest.as_ref().map_or(1, |run| run.number + 1),
             runs: self.clone(),
             token,
-            place: None,
+            seq_no: None,
             acknowledged: None,
         };
         Ok((writer, latest))
@@ -91,7 +91,7 @@ impl Runs {
         let number = found.saved.run.number;
         for _ in 0..CONFLICTS_MAX {
             token.clone_into(&mut found.saved.writer);
-            match self.put(&found.saved, Some(found.place)).await {
+            match self.put(&found.saved, Some(found.seq_no)).await {
                 Ok(_) => return Ok(found.saved.run),
                 Err(error) if error.is(CONFLICT) => {}
                 Err(error) => return Err(error.into()),
@@ -109,11 +109,11 @@ impl Runs {
     /// # Errors
     /// The request failed, the document cannot be read, or somebody else has just written it.
     pub async fn note_stop(&self, number: u64, stop: &str) -> Result<(), RecordsError> {
-        let Found { place, mut saved } = self.get(number).await?;
+        let Found { seq_no, mut saved } = self.get(number).await?;
         saved.run.error = Some(stop.to_owned());
         saved.run.finished_at = Some(Timestamp::now());
         saved.run.updated_at = Timestamp::now();
-        self.put(&saved, Some(place)).await?;
+        self.put(&saved, Some(seq_no)).await?;
         Ok(())
     }
 
@@ -213,16 +213,20 @@ impl Runs {
         answer.json::<Hit>()?.found(&self.index)
     }
 
-    /// Writes a run's document: a new one, or over the one that stands at `place`.
-    async fn put(&self, saved: &Saved, place: Option<Place>) -> Result<Place, Error> {
-        let action = if place.is_some() { "_doc" } else { "_create" };
+    /// Writes a run's document: a new one, or over the version `expected`.
+    async fn put(&self, saved: &Saved, expected: Option<SeqNo>) -> Result<SeqNo, Error> {
+        let action = if expected.is_some() {
+            "_doc"
+        } else {
+            "_create"
+        };
         let id = self.id(saved.run.number);
         let path = format!("{}/{action}/{}", segment(&self.index), segment(&id));
-        let place = place.map(|place| (place.sequence.to_string(), place.term.to_string()));
-        let query = place.as_ref().map(|(sequence, term)| {
+        let expected = expected.map(|at| (at.seq_no.to_string(), at.primary_term.to_string()));
+        let query = expected.as_ref().map(|(seq_no, primary_term)| {
             [
-                ("if_seq_no", sequence.as_str()),
-                ("if_primary_term", term.as_str()),
+                ("if_seq_no", seq_no.as_str()),
+                ("if_primary_term", primary_term.as_str()),
             ]
         });
         let query = query.as_ref().map_or(&[][..], |query| &query[..]);
@@ -257,7 +261,7 @@ pub struct RunWriter {
     number: u64,
     /// Tells this writer's saves from any other's.
     token: String,
-    place: Option<Place>,
+    seq_no: Option<SeqNo>,
     acknowledged: Option<Lsn>,
 }
 
@@ -287,9 +291,9 @@ impl RunWriter {
             run: run.clone(),
         };
         for _ in 0..CONFLICTS_MAX {
-            match self.runs.put(&saved, self.place).await {
-                Ok(place) => {
-                    self.place = Some(place);
+            match self.runs.put(&saved, self.seq_no).await {
+                Ok(seq_no) => {
+                    self.seq_no = Some(seq_no);
                     self.acknowledged = run.acknowledged_lsn.or(self.acknowledged);
                     return Ok(());
                 }
@@ -301,7 +305,7 @@ impl RunWriter {
                 break;
             }
             // A save of ours, whose answer was lost.
-            self.place = Some(found.place);
+            self.seq_no = Some(found.seq_no);
         }
         Err(self.runs.fenced(self.number))
     }
@@ -319,16 +323,16 @@ struct Saved {
 
 /// A version of a document, as `if_seq_no` and `if_primary_term` ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-struct Place {
+struct SeqNo {
     #[serde(rename = "_seq_no")]
-    sequence: u64,
+    seq_no: u64,
     #[serde(rename = "_primary_term")]
-    term: u64,
+    primary_term: u64,
 }
 
 #[derive(Debug)]
 struct Found {
-    place: Place,
+    seq_no: SeqNo,
     saved: Saved,
 }
 
@@ -336,7 +340,7 @@ struct Found {
 #[derive(Deserialize)]
 struct Hit {
     #[serde(flatten)]
-    place: Place,
+    seq_no: SeqNo,
     #[serde(rename = "_source")]
     source: Map<String, Value>,
 }
@@ -356,7 +360,7 @@ impl Hit {
         let saved = serde_json::from_value(Value::Object(self.source))
             .map_err(|error| unreadable(error.to_string()))?;
         Ok(Found {
-            place: self.place,
+            seq_no: self.seq_no,
             saved,
         })
     }
