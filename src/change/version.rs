@@ -114,7 +114,7 @@ impl Windows {
     pub const MAX_CHANGES: u32 = 16_384;
     /// Wire bytes of row changes in a window; the change that reaches it is the window's last.
     pub const MAX_BYTES: u64 = 8 << 20;
-    /// Windows in a transaction, at most: see the head of this file.
+    /// Windows in a transaction, at most: more would reach the next commit's versions.
     pub const MAX_WINDOWS: u64 = 5 << WINDOW_BITS;
     /// Names these constants and the formula in an index's `_meta`: a change of any is a new scheme.
     pub const SCHEME: &'static str = "commit-lsn>>3<<12+window/16384x8MiB/binary/1";

@@ -34,7 +34,7 @@ pub enum OnRefusal {
     Stop,
 }
 
-/// See the head of this file.
+/// Keeps what Elasticsearch refuses as dead letters, and clears those whose keys are good again.
 #[derive(Debug)]
 pub struct Aside {
     dead_letters: DeadLetters,

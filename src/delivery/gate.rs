@@ -10,7 +10,7 @@ use tokio::sync::{Mutex as Queue, Notify};
 
 use super::capacity::{Capacity, SentAt};
 
-/// See the head of this file.
+/// Bounds how many requests of all lanes are under way together.
 #[derive(Debug)]
 pub(super) struct Gate {
     capacity: Mutex<Capacity>,

@@ -15,7 +15,7 @@ const OPEN_MAX: usize = 4_096;
 /// A WAL end that is not reached for so long tells of a lag; before, it is only on its way.
 const ON_ITS_WAY: i64 = 5_000_000;
 
-/// See the head of this file.
+/// The commits that are kept, and up to where they are acknowledged: what the lag is told from.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     open: VecDeque<Commit>,

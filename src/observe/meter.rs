@@ -23,7 +23,7 @@ use super::{
     traces::{Span, Traces},
 };
 
-/// See the head of this file.
+/// What a run has pushed of itself so far: what status, metrics and health are read from.
 #[derive(Debug)]
 pub struct Meter {
     lag_target: Duration,

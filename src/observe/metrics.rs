@@ -83,7 +83,7 @@ struct OfKind {
     kind: &'static str,
 }
 
-/// See the head of this file.
+/// The counters and histograms of a process, in the registry that is exposed.
 #[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) registry: Registry,

@@ -22,7 +22,7 @@ use crate::{
 /// Runs that are told of, at most.
 const HISTORY: u32 = 10;
 
-/// See the head of this file.
+/// A run, its slot and its index, as both ends have them now.
 #[derive(Debug, Default, Serialize)]
 pub struct Overview {
     /// The generation of the index that is at work.

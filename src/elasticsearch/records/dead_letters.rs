@@ -300,7 +300,7 @@ impl LetterPages {
     }
 }
 
-/// The version under which a letter stands; see the head of this file.
+/// The version under which a letter stands: even, so that a delete has room on either side of it.
 fn stored_version(version: Version) -> Version {
     Version(version.0 << 1)
 }
