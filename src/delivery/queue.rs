@@ -87,16 +87,25 @@ impl<P: Clone + Send + Sync + 'static> Acknowledger<P> {
     }
 
     /// `count` more operations are open under the ticket.
+    ///
+    /// # Panics
+    /// The ticket is sealed and all of its operations are resolved.
     pub fn add(&self, ticket: Ticket, count: u64) {
         self.with(|state| (state.add(ticket, count), None));
     }
 
     /// No operation will be added to the ticket, which stands for `position`.
+    ///
+    /// # Panics
+    /// The ticket is sealed already.
     pub fn seal(&self, ticket: Ticket, position: P) {
         self.with(|state| ((), state.seal(ticket, position)));
     }
 
     /// One operation of each of these tickets has ended so.
+    ///
+    /// # Panics
+    /// More operations of a ticket are resolved than were added.
     pub fn resolve(&self, fate: Fate, tickets: impl IntoIterator<Item = Ticket>) {
         self.with(|state| {
             let mut reached = None;
