@@ -476,7 +476,8 @@ mod tests {
     use std::{
         io::{self, BufRead, BufReader, Write},
         net::{TcpListener, TcpStream},
-        thread::{self, JoinHandle},
+        sync::mpsc,
+        thread,
     };
 
     use super::*;
@@ -550,10 +551,11 @@ mod tests {
 
     /// A node that answers each request, on a connection of its own, in turn: by closing it without a
     /// word, with 401, or as a node does that knows us. Gives what was in their `Authorization`.
-    fn node(answers: &'static [&'static str]) -> (Url, JoinHandle<Vec<String>>) {
+    fn node(answers: &'static [&'static str]) -> (Url, mpsc::Receiver<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let node = thread::spawn(move || {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
             let answer = |(answer, connection): (&&str, io::Result<TcpStream>)| {
                 let mut connection = BufReader::new(connection.unwrap());
                 let mut authorization = String::new();
@@ -567,13 +569,15 @@ mod tests {
                 connection.get_mut().write_all(answer.as_bytes()).unwrap();
                 authorization
             };
-            answers
-                .iter()
-                .zip(listener.incoming())
-                .map(answer)
-                .collect()
+            let seen = answers.iter().zip(listener.incoming()).map(answer);
+            tell.send(seen.collect()).unwrap();
         });
-        (url.parse().unwrap(), node)
+        (url.parse().unwrap(), told)
+    }
+
+    /// What a node was asked as, once it has given all of its answers.
+    fn asked_as(node: &mpsc::Receiver<Vec<String>>) -> Vec<String> {
+        node.recv_timeout(Duration::from_secs(10)).unwrap()
     }
 
     const SILENCE: &str = "";
@@ -598,7 +602,7 @@ mod tests {
         let answer = client.request(Method::Get, "x", &[], None).await.unwrap();
         assert_eq!(answer.status, 200);
         let new = "ApiKey new";
-        assert_eq!(node.join().unwrap().pop().as_deref(), Some(new));
+        assert_eq!(asked_as(&node).pop().as_deref(), Some(new));
     }
 
     #[tokio::test]
@@ -608,8 +612,8 @@ mod tests {
         let client = with_renewed_key(vec![first, second]);
         let answer = client.request(Method::Get, "x", &[], None).await.unwrap();
         assert_eq!(answer.status, 200);
-        assert_eq!(one.join().unwrap(), ["ApiKey old"; 2]);
-        assert_eq!(other.join().unwrap(), ["ApiKey new"; 2]);
+        assert_eq!(asked_as(&one), ["ApiKey old"; 2]);
+        assert_eq!(asked_as(&other), ["ApiKey new"; 2]);
     }
 
     #[test]

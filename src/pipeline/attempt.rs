@@ -78,7 +78,7 @@ impl<'a> Attempt<'a> {
             }
         }
         let (server, facts, table, plan) = planned?;
-        if let Some(why) = &facts.unseen {
+        if let (Some(why), Plan::Begin { .. }) = (&facts.unseen, plan) {
             tracing::warn!(
                 why,
                 "rows may have come or gone without a change that the stream could tell: reading the table anew"

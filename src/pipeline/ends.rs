@@ -35,7 +35,7 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     let limit = tail.table.session().silence_max();
     timeout(limit, look_at_source(tail)).await.map_err(|_| {
         Failure::Heals(format!(
-            "looking at the table and its publication: no answer within {limit:?}"
+            "looking at the table and its publication: not done within {limit:?}"
         ))
     })??;
     let looked = async {
@@ -57,8 +57,8 @@ async fn look(tail: &Tail, serving: &mut bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the publication still tells of the table. Also the wait for the table's look can be one
-/// without end: it is held while it is renewed, through the same session.
+/// Whether the publication still tells of the table. Waiting for the look can take for ever too: its lock
+/// is held while the look is renewed, through the same session and then in the mapping.
 async fn look_at_source(tail: &Tail) -> Result<(), Failure> {
     let look = tail.table.look().await;
     let found = catalog::publication(

@@ -31,8 +31,10 @@ pub(super) struct Keeper<'a> {
     may_serve: watch::Receiver<bool>,
     /// The books up to the stored position.
     counted: Books,
-    /// The last position that is known to be stored. The record's own can be ahead of it: it says what
-    /// is stored next, and storing it can be broken off.
+    /// The last position that this stream has stored, or that the record had at its beginning. The record's
+    /// own can be ahead of it: it says what is stored next, and storing it can be broken off. At the
+    /// beginning of a stream that follows one which was broken off there, so can this: what has been
+    /// reached is then stored and confirmed with the next position.
     stored: Option<Lsn>,
 }
 

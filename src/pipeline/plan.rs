@@ -24,7 +24,7 @@ pub enum Mode {
     OneShot,
 }
 
-/// What is done when the changes that the slot would have streamed are gone, or may be behind a failover.
+/// What is done when the changes that the slot would have streamed are gone, or may be after a failover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostSlot {
     /// A stop: a person is asked.
@@ -179,9 +179,9 @@ fn go_on(facts: &Facts, run: &Run) -> Result<Plan, Stop> {
     )?;
     same_history(facts, acknowledged)?;
     own_slot(facts, run)?;
-    if run.phase == Phase::Heal && run.barrier_xmax.is_none() {
-        // The new slot was not noted: nothing rests on one that is there.
-        return lost(facts, run, "gone");
+    if run.heals_without_a_slot() {
+        // Nothing rests on one that is there.
+        return lost(facts, run, "replaced by one that no run has noted");
     }
     let slot = facts.names.slot.clone();
     let found = match &facts.slot {
@@ -275,11 +275,13 @@ pub(super) fn check_index(facts: &Facts) -> Result<(), Stop> {
     let Some(meta) = &index.meta else {
         return foreign("was not made by sync-es".to_owned());
     };
+    let of_the_run = || facts.run.as_ref().and_then(|run| run.consistent_point);
     let cluster = same_cluster(
         facts,
         &meta.system_identifier,
         meta.timeline,
-        meta.consistent_point,
+        // The index is told it right after the record, and not again where that failed.
+        meta.consistent_point.or_else(of_the_run),
     );
     if cluster
         .as_ref()
@@ -307,7 +309,7 @@ pub(super) fn check_index(facts: &Facts) -> Result<(), Stop> {
             Windows::SCHEME
         ));
     }
-    // Behind a failover it is another table's index all the same.
+    // After a failover it is another table's index all the same.
     cluster
 }
 

@@ -292,9 +292,24 @@ fn a_healing_without_its_slot_makes_that_again_and_is_no_snapshot() {
         facts.slot = facts.slot.filter(|_| left_over);
         facts.lost_slot = LostSlot::Heal;
         assert_eq!(planned(&facts), Plan::Heal { slot_made: false });
-        facts.lost_slot = LostSlot::Stop;
-        assert!(matches!(stopped(&facts), Stop::SlotLost { .. }));
+        for other in [LostSlot::Stop, LostSlot::Rebuild] {
+            facts.lost_slot = other;
+            let stop = stopped(&facts);
+            assert!(matches!(stop, Stop::SlotLost { .. }), "{stop}");
+            assert!(stop.lost_changes().is_some(), "{stop}");
+        }
     }
+}
+
+#[test]
+fn an_index_that_was_not_told_its_consistent_point_has_that_of_the_run() {
+    let mut facts = at(Phase::Stream);
+    let meta = facts.index.as_mut().unwrap().meta.as_mut().unwrap();
+    meta.consistent_point = None;
+    facts.server.timeline += 1;
+    assert!(stopped(&facts).lost_changes().is_some());
+    facts.run = None;
+    assert_eq!(stopped(&facts).lost_changes(), None);
 }
 
 #[test]
@@ -325,7 +340,7 @@ fn positions_of_another_cluster_or_timeline_say_nothing() {
 }
 
 #[test]
-fn behind_a_failover_it_is_still_looked_whether_the_index_is_of_this_table() {
+fn after_a_failover_it_is_still_looked_whether_the_index_is_of_this_table() {
     let mut facts = at(Phase::Stream);
     facts.server.timeline += 1;
     facts.table.oid += 1;

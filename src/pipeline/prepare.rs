@@ -129,8 +129,8 @@ pub(super) async fn fed_by_a_service(job: &Job, client: &Client) -> Result<Optio
     Ok(slot.map(|_| serving))
 }
 
-/// What is done when changes are lost to the index. One that the alias is not on needs no other one beside it, and
-/// a one-shot run has no slot.
+/// What is done when changes are lost to the index. An index without the alias serves nobody, so no second
+/// one is filled beside it; and a one-shot run has no slot.
 ///
 /// # Errors
 /// Elasticsearch cannot be asked.

@@ -92,8 +92,8 @@ pub(super) struct PostgresArguments {
     #[arg(long, env = "SYNC_ES_PUBLICATION", value_name = "NAME", value_parser = identifier)]
     pub(super) publication: Option<String>,
     /// When PostgreSQL has dropped the slot or its WAL: stop; compare table and index, mend what
-    /// differs, and go on with a new slot; or fill the next generation of the index, as also behind
-    /// a failover
+    /// differs, and go on with a new slot; or fill the next generation of the index, which is also
+    /// done after a failover
     #[arg(
         long,
         env = "SYNC_ES_LOST_SLOT",

@@ -35,7 +35,7 @@ pub enum LostSlot {
     Stop,
     /// The index is compared with the table and mended, and a new slot gone on with.
     Heal,
-    /// The next generation of the index is filled and takes the alias over, as also behind a failover.
+    /// The next generation of the index is filled and takes the alias over, which is also done after a failover.
     Rebuild,
 }
 

@@ -81,6 +81,12 @@ impl Run {
     pub fn snapshot_version(&self) -> Option<Version> {
         self.snapshot_point.map(Version::of_snapshot)
     }
+
+    /// Whether it is a healing that has not noted its new slot yet.
+    #[must_use]
+    pub fn heals_without_a_slot(&self) -> bool {
+        self.phase == Phase::Heal && self.barrier_xmax.is_none()
+    }
 }
 
 /// Where a run stands.
@@ -93,8 +99,7 @@ pub enum Phase {
     Snapshot,
     /// Deleting documents whose rows have gone (one-shot runs).
     Sweep,
-    /// Comparing the index with the table and mending it, after a slot was lost. Without a `barrier_xmax`
-    /// the new slot is yet to be made.
+    /// Comparing the index with the table and mending it, after a slot was lost.
     Heal,
     /// Following the slot.
     Stream,

@@ -73,15 +73,14 @@ async fn begin(job: &Job, goal: Goal) -> Result<(Lock, Swap), Failure> {
     let pong = job.elasticsearch.ping().await;
     pong.map_err(|error| Stop::Elasticsearch(error.to_string()))?;
     let lock = Lock::take_with(session, job).await?;
-    let swap = tokio::select! {
-        biased;
-        lost = lock.0.lost() => Err(Failure::Heals(lost.to_string())),
-        swap = prepare_swap(job, goal, &lock.0) => swap,
-    };
-    Ok((lock, swap?))
+    let swap = lock
+        .during(Box::pin(prepare_swap(job, goal, &lock.0)))
+        .await?;
+    Ok((lock, swap))
 }
 
 async fn prepare_swap(job: &Job, goal: Goal, session: &Session) -> Result<Swap, Failure> {
+    let job = &job.on_the_server_of(session);
     let swap = goal.swap(job, session).await?;
     if goal == Goal::Next
         && let Some(previous) = previous(&job.elasticsearch, &swap.from).await?
@@ -137,11 +136,20 @@ fn gives_way(failure: Failure) -> Failure {
 async fn begin_to_replace(job: &Job, from: &Names) -> Result<(Lock, Swap), Failure> {
     // A standby instance has met the same.
     let lock = Lock::wait(job).await?;
+    let swap = lock
+        .during(Box::pin(prepare_to_replace(job, from, &lock.0)))
+        .await?;
+    Ok((lock, swap))
+}
+
+async fn prepare_to_replace(job: &Job, from: &Names, session: &Session) -> Result<Swap, Failure> {
+    let job = &job.on_the_server_of(session);
     let at_work = job.at_work().await?.names;
     let targets = alias_targets(&job.elasticsearch, &at_work.alias).await?;
     if at_work != *from || targets != [from.index.as_str()] {
         return Err(Failure::Moved(at_work.index));
     }
+    // Free again with the session.
     let session = postgres::connect(&job.postgres).await?;
     // It was this instance's until a moment ago.
     if !lock::take_once_let_go(&session.client, &writers_lock(from)).await? {
@@ -164,7 +172,7 @@ async fn begin_to_replace(job: &Job, from: &Names) -> Result<(Lock, Swap), Failu
         slot::drop_slot_once_let_go(&session.client, &from.slot).await?;
     }
     clear_the_way(job, &swap.to).await.map_err(gives_way)?;
-    Ok((lock, swap))
+    Ok(swap)
 }
 
 /// Whether the index is still of this cluster, and its slot lost or a standby promoted since.
@@ -174,15 +182,20 @@ async fn has_lost_changes(
     slot: Option<&Slot>,
     session: &Session,
 ) -> Result<bool, Failure> {
-    let look = survey::index(&job.on(names.clone())).await?;
+    let of_it = job.on(names.clone());
+    let look = survey::index(&of_it).await?;
     let Some(meta) = look.and_then(|look| look.meta) else {
         return Ok(false);
     };
+    let run = prepare::runs(&of_it).latest_of(true).await?;
     let server = catalog::server(&session.client).await?;
     if server.system_identifier != meta.system_identifier || server.timeline < meta.timeline {
         return Ok(false);
     }
-    Ok(server.timeline > meta.timeline || slot.is_none_or(Slot::is_lost))
+    let is_promoted = server.timeline > meta.timeline;
+    let is_lost =
+        slot.is_none_or(Slot::is_lost) || run.is_some_and(|run| run.heals_without_a_slot());
+    Ok(is_promoted || is_lost)
 }
 
 /// Fills the generation that is to serve, and moves the alias to it once it is compared.
@@ -426,6 +439,21 @@ impl Lock {
             lost = session.lost() => return Err(Failure::Heals(lost.to_string())),
         }
         Ok(Self(session))
+    }
+
+    /// Does this while the lock is held.
+    ///
+    /// # Errors
+    /// The lock was lost, or what the work ends with.
+    async fn during<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            lost = self.0.lost() => Err(Failure::Heals(lost.to_string())),
+            done = work => done,
+        }
     }
 
     async fn take_with(session: Session, job: &Job) -> Result<Self, Failure> {

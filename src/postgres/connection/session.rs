@@ -226,6 +226,14 @@ impl Options {
     pub fn on_the_server_of(&self, session: &Session) -> Self {
         let mut options = self.clone();
         options.hosts = vec![session.server.as_host()];
+        // The default depends on whether the host was local by its name, which the address does not tell.
+        options
+            .tls
+            .mode
+            .get_or_insert(match session.server.encryption {
+                SslMode::VerifyFull => SslMode::VerifyFull,
+                _ => SslMode::Prefer,
+            });
         options
     }
 

@@ -177,7 +177,7 @@ fn a_healing_whose_slot_is_yet_to_be_made_stays_a_healing() {
         world.caught_up(&mut program).await;
         assert_equal(world, &Truth::organizations()).await;
         let log = program.log();
-        assert_eq!(log.matches("comparing the index").count(), 2, "{log}");
+        assert!(log.matches("comparing the index").count() >= 2, "{log}");
         assert!(!log.contains("snapshot from the first row"), "{log}");
         program.stop().await;
     });

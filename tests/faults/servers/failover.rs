@@ -23,7 +23,7 @@ fn a_promoted_standby_that_lags_behind_the_index_is_refused_until_there_is_a_new
 }
 
 #[test]
-fn behind_a_failover_a_service_fills_the_next_generation_where_that_is_wanted() {
+fn after_a_failover_a_service_fills_the_next_generation_where_that_is_wanted() {
     in_world_with_servers(8, async |world, servers| {
         let wire = Wire::to_postgres(world, seed()).await;
         let wants_it = |world: &World| {
