@@ -104,9 +104,10 @@ fn sqlstate(text: &str) -> Option<&str> {
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// The first moment of 2000, from which PostgreSQL counts, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// Frames between the socket and us: enough to hide a task switch. Nothing bounds their bytes: with rows
-/// of 100 MB they take 400 MB, and the client as much as a row beside, for the one that it reads.
-const BUFFERED_FRAMES: usize = 4;
+/// Frames between the socket and us: enough to hide a task switch; with 4 the stream is 5 to 10 % slower.
+/// Nothing bounds their bytes: of rows of 10 MB they take 160 MB, plus one more row that the client is
+/// reading.
+const BUFFERED_FRAMES: usize = 16;
 /// The largest message taken. A row cannot be larger than 1 GiB in PostgreSQL either; what is held
 /// is bounded by the window, of which such a row is a whole one.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
