@@ -309,7 +309,7 @@ pub(super) fn check_index(facts: &Facts) -> Result<(), Stop> {
             Windows::SCHEME
         ));
     }
-    // After a failover it is another table's index all the same.
+    // Last, so that a failover does not hide that the index is another table's.
     cluster
 }
 

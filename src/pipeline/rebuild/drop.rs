@@ -29,7 +29,7 @@ async fn carry_out(job: &Job) -> Result<Vec<String>, Failure> {
 
 async fn drop_all(job: &Job, session: &Session) -> Result<Vec<String>, Failure> {
     let estate = Estate::look(job, session).await?;
-    estate.is_of_this_server()?;
+    estate.stop_at_an_old_primary()?;
     let serving = estate.live.slot();
     let mut dropped = Vec::new();
     for look in &estate.others {

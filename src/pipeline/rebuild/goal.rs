@@ -107,12 +107,12 @@ impl Estate {
         })
     }
 
-    /// Looks that the server is not an old primary, whose locks keep nobody from what is filled from the
+    /// Looks that the server is not an old primary: its locks keep nobody from what is filled from the
     /// present one.
     ///
     /// # Errors
     /// The generation that serves was filled on a later timeline.
-    pub(super) fn is_of_this_server(&self) -> Result<(), Stop> {
+    pub(super) fn stop_at_an_old_primary(&self) -> Result<(), Stop> {
         if let (Some(live), Some(now)) = (source(&self.live), &self.now)
             && live.system_identifier == now.system_identifier
             && live.timeline > now.timeline
@@ -162,13 +162,19 @@ impl Estate {
     }
 
     fn before(&self, settings: &Names) -> Result<Names, Stop> {
-        let previous = self.previous.as_ref();
-        let is_previous = |look: &&Look| Some(&look.index) == previous && source(look) == self.now;
-        let Some(look) = self.others.iter().find(is_previous) else {
-            let why = format!(
-                "no generation of the same table that served before {} is there",
-                self.live.index
-            );
+        let live = &self.live.index;
+        let is_previous = |look: &&Look| Some(&look.index) == self.previous.as_ref();
+        let previous = self.others.iter().find(is_previous);
+        let Some(look) = previous.filter(|look| source(look) == self.now) else {
+            let why = match previous {
+                None => {
+                    format!("no generation of the same table that served before {live} is there")
+                }
+                Some(look) => format!(
+                    "{}, which served before {live}, was filled from another table, or before a failover",
+                    look.index
+                ),
+            };
             return Err(Stop::CannotRebuild(why));
         };
         if number(&look.index) < number(&settings.index) {
@@ -331,11 +337,19 @@ mod tests {
             estate.now.as_mut().unwrap().timeline += 1;
         }
         assert_eq!(to(&unfinished, Goal::Next).unwrap().0, "records_v3");
-        let refused = to(&served, Goal::Previous);
+        let refused = to(&served, Goal::Previous).unwrap_err().to_string();
         assert!(
-            matches!(refused, Err(Stop::CannotRebuild(_))),
-            "{refused:?}"
+            refused.contains("records_v1, which served before"),
+            "{refused}"
         );
+    }
+
+    #[test]
+    fn at_an_old_primary_nothing_is_dropped() {
+        let mut estate = estate("records_v1", None, &["records_v2"]);
+        estate.stop_at_an_old_primary().unwrap();
+        estate.now.as_mut().unwrap().timeline -= 1;
+        estate.stop_at_an_old_primary().unwrap_err();
     }
 
     #[test]
