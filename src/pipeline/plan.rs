@@ -29,7 +29,7 @@ pub enum Mode {
 pub enum LostSlot {
     /// A stop: a person is asked.
     Stop,
-    /// Table and index are compared, what differs is mended, and a new slot gone on with. Behind a
+    /// Table and index are compared, what differs is mended, and a new slot gone on with. After a
     /// failover a stop: versions of two timelines do not compare.
     Heal,
     /// A stop for the run into this index; the next generation is filled, and gone on with.
@@ -154,7 +154,10 @@ pub fn plan(facts: &Facts) -> Result<Plan, Stop> {
         (Mode::Continuous, Some(run)) => go_on(facts, run),
         (Mode::Continuous, None) => match &facts.slot {
             None => Ok(Plan::Begin { drop_slot: false }),
-            Some(_) => Err(foreign_slot(facts, "no run into this index knows it")),
+            Some(_) => Err(foreign_slot(
+                &facts.names.slot,
+                "no run into this index knows it",
+            )),
         },
     }
 }
@@ -391,7 +394,7 @@ fn own_slot(facts: &Facts, run: &Run) -> Result<(), Stop> {
     };
     if run.slot.as_ref() != Some(&facts.names.slot) {
         return Err(foreign_slot(
-            facts,
+            &facts.names.slot,
             "the run into this index has another one",
         ));
     }
@@ -410,15 +413,12 @@ pub(super) fn streams_from(slot: &Slot, name: &str, database: &str) -> Result<()
     } else {
         return Ok(());
     };
-    Err(Stop::ForeignSlot {
-        slot: name.to_owned(),
-        why: why.to_owned(),
-    })
+    Err(foreign_slot(name, why))
 }
 
-fn foreign_slot(facts: &Facts, why: &str) -> Stop {
+fn foreign_slot(name: &str, why: &str) -> Stop {
     Stop::ForeignSlot {
-        slot: facts.names.slot.clone(),
+        slot: name.to_owned(),
         why: why.to_owned(),
     }
 }

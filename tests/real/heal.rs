@@ -20,18 +20,7 @@ fn healing(world: &World) -> Invocation {
 /// Ends the program and drops its slot.
 pub(crate) async fn lose_slot(world: &World, program: SyncEs) {
     program.stop().await;
-    drop_slot(world).await;
-}
-
-/// Drops the slot, once whoever has just ended has let it go.
-pub(crate) async fn drop_slot(world: &World) {
-    world.slot_is_idle().await;
-    world
-        .ask::<String>(&format!(
-            "SELECT pg_drop_replication_slot('{}')::text",
-            world.slot()
-        ))
-        .await;
+    world.drop_slot().await;
 }
 
 async fn versions(world: &World) -> BTreeMap<String, u64> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
-    heal::{drop_slot, lose_slot},
+    heal::lose_slot,
     refusals::{POISON, with_a_mapping},
     snapshot::add_rows,
     support::{
@@ -307,7 +307,7 @@ fn a_slot_that_is_lost_before_anybody_searches_the_index_needs_no_other_one() {
         let proxy = Proxy::start(world).await;
         let parts = run.clone().through(&proxy).env("ES_CLIENT_BATCH_SIZE", 20);
         killed_in_snapshot(&proxy, &parts).await;
-        drop_slot(world).await;
+        world.drop_slot().await;
         let mut service = run.start();
         serves(world, &mut service, 1).await;
         service.stop().await;

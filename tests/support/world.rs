@@ -337,6 +337,14 @@ impl World {
         .await;
     }
 
+    /// Drops the slot, once whoever has just ended has let it go.
+    pub(crate) async fn drop_slot(&self) {
+        self.slot_is_idle().await;
+        let slot = self.slot();
+        self.ask::<String>(&format!("SELECT pg_drop_replication_slot('{slot}')::text"))
+            .await;
+    }
+
     async fn confirmed_by(&self, slot: &str) -> Option<u64> {
         let lsn: Option<i64> = self
             .ask(&format!(

@@ -233,13 +233,15 @@ pub(super) fn fed(facts: &Facts) -> Option<Finding> {
 pub(super) fn position(facts: &Facts) -> Finding {
     let plan = match plan(facts) {
         Ok(plan) => plan,
-        Err(stop) if facts.lost_slot == LostSlot::Rebuild && stop.lost_changes().is_some() => {
-            let why = stop.lost_changes().unwrap_or_default();
+        Err(stop) => {
+            let is_replaced = |_: &String| facts.lost_slot == LostSlot::Rebuild;
+            let Some(why) = stop.lost_changes().filter(is_replaced) else {
+                return Finding::stopped(End::Both, "position", stop);
+            };
             let found =
                 format!("{why}; run fills the next generation of the index, and goes on with that");
             return see("position", found);
         }
-        Err(stop) => return Finding::stopped(End::Both, "position", stop),
     };
     let found = match (plan, &facts.run) {
         (Plan::Begin { .. }, _) if facts.unseen.is_some() => {

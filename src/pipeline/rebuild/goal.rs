@@ -88,16 +88,17 @@ impl Estate {
         let live = found.remove(at);
         let previous = alias_targets(client, &previous_alias(&names.alias)).await?;
         let previous = previous.into_iter().next();
-        // The one before can be of another table or cluster: that may be why there is another.
         let now = Source::now(job, session).await?;
-        let is_previous = |look: &Look| previous.as_ref() == Some(&look.index);
-        let before = found.iter().find(|look| is_previous(look));
+        // The one before can be of another table or cluster: that may be why there is another.
+        let before = found
+            .iter()
+            .find(|look| previous.as_ref() == Some(&look.index));
         let known = [source(&live), before.and_then(source), now.clone()];
         let known: Vec<Source> = known.into_iter().flatten().collect();
         let is_of_the_table = |look: &Look| {
             source(look).is_some_and(|of_it| known.iter().any(|one| one.is_of_the_table_of(&of_it)))
         };
-        found.retain(|look| is_of_the_table(look) || is_previous(look));
+        found.retain(is_of_the_table);
         Ok(Self {
             live,
             previous,

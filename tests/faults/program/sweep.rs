@@ -156,11 +156,7 @@ fn a_healing_whose_slot_is_yet_to_be_made_stays_a_healing() {
         let mut program = stage.armed(&["run"], "").start();
         world.caught_up(&mut program).await;
         program.stop().await;
-        world.slot_is_idle().await;
-        let slot = world.slot();
-        world
-            .execute(&format!("SELECT pg_drop_replication_slot('{slot}')"))
-            .await;
+        world.drop_slot().await;
         world
             .execute("DELETE FROM integrated_records WHERE hk LIKE '%7'")
             .await;

@@ -7,7 +7,6 @@ use elasticsearch::http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
-    heal::drop_slot,
     snapshot::add_rows,
     support::{Door, ElasticsearchGate, Invocation, World, in_world},
 };
@@ -247,7 +246,7 @@ fn an_always_on_run_tells_no_secret_in_trouble_either() {
             world.caught_up(&mut program).await;
             let mut log = program.stop().await.log;
             // A stop by name.
-            drop_slot(world).await;
+            world.drop_slot().await;
             let outcome = run.output().await;
             assert_eq!(outcome.code, Some(20), "{}", outcome.log);
             log += &outcome.log;
